@@ -1,0 +1,71 @@
+"""What somebody asked for: the validated, immutable description of a job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+GIB = 1024**3
+
+Override = bool | int | float | str | list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """A training job as its owner described it, defaults filled in.
+
+    Durations are seconds, memory is GiB as in the API; `overrides` are further trainer keys that
+    the API has already held against its allow-list. Labels (`lora_name`, `lora_version`,
+    `save_name`) are never used as paths. None means "the recipe decides".
+    """
+
+    kind: str = "train"
+    model_name: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    dataset_version: str = "v1.0"
+    template: str = "qwen"
+    recipe: str = "lora_sft"
+    stage: str | None = None
+    finetuning_type: str | None = None
+    cutoff_len: int = 2048
+    max_samples: int = 1000
+    batch_size: int = 1
+    gradient_accumulation_steps: int = 2
+    save_steps: int = 500
+    learning_rate: float = 2.0e-5
+    num_epochs: float = 3.0
+    lora_rank: int | None = None
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+    lora_target: str | None = None
+    additional_target: str | None = None
+    tracking_backend: str = "wandb"
+    webhook_url: str | None = None
+    lora_name: str | None = None
+    lora_version: str | None = None
+    save_name: str | None = None
+    gpus: int = 1
+    min_gpu_memory: float | None = None
+    priority: int = 0
+    max_seconds: float | None = None
+    max_retries: int = 0
+    depends_on: tuple[str, ...] = ()
+    overrides: dict[str, Override] = field(default_factory=dict)
+
+    @property
+    def min_memory_bytes(self) -> int:
+        """The least total memory a device of this job must have, in bytes."""
+        return int((self.min_gpu_memory or 0) * GIB)
+
+    def to_json(self) -> str:
+        """The form in which the store keeps a spec."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> JobSpec:
+        """Read a stored spec; keys of other versions of this program are ignored."""
+        raw: dict[str, Any] = json.loads(text)
+        known = {f.name for f in fields(cls)}
+        kept = {key: value for key, value in raw.items() if key in known}
+        kept["depends_on"] = tuple(kept.get("depends_on", ()))
+        return cls(**kept)
