@@ -91,7 +91,8 @@ class Exit:
 
     `code` is the exit status, negative for the number of the signal that ended it, None when the
     runner vanished without a record (lost) or the program could not be executed
-    (`exec_error` says why). `stop_reason` is set when the runner was told to stop it.
+    (`exec_error` says why). `stop_reason` is set when the runner was told to stop it; with code
+    None the stop came before the program was executed.
     Times are Unix seconds, the duration was taken on a monotonic clock.
     """
 
@@ -105,7 +106,7 @@ class Exit:
     @property
     def is_lost(self) -> bool:
         """True when nobody knows how the attempt ended."""
-        return self.code is None and self.exec_error is None
+        return self.code is None and self.exec_error is None and self.stop_reason is None
 
 
 class Sighting(StrEnum):
@@ -181,4 +182,12 @@ class Trainer(Protocol):
         self, spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None
     ) -> Verdict:
         """Decide what an ended attempt amounts to, from exit, logs and output."""
+        ...
+
+
+class PeerIdentity(Protocol):
+    """Tells which local user holds the other end of a connection."""
+
+    def user_of(self, client: tuple[str, int], server: tuple[str, int]) -> str | None:
+        """The user's name, or None when nobody on this machine can be named."""
         ...

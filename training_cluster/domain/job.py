@@ -200,3 +200,17 @@ class Job:
     error: JobError | None = None
     result: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """What the planner needs to know of a waiting job; numbers name jobs to people."""
+
+    id: str
+    number: int
+    priority: int = 0
+    gpus: int = 1
+    min_memory_bytes: int = 0
+    not_before: float | None = None
+    waits_for: tuple[int, ...] = ()
+    broken_by: int | None = None

@@ -1,0 +1,136 @@
+"""Reads and writes the files through which the daemon and a runner meet."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training_cluster.adapters.local_engine.processes import Process, boot_id
+from training_cluster.domain.job import StopReason
+from training_cluster.ports import Exit, Launch, Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFiles:
+    """The files of one attempt's directory."""
+
+    directory: Path
+
+    def write_launch(self, launch: Launch) -> None:
+        """Write launch.json, which holds secrets in its environment: mode 0600."""
+        self._replace(
+            "launch.json",
+            {
+                "ref": {"job_id": launch.ref.job_id, "number": launch.ref.number},
+                "argv": launch.argv,
+                "environment": dict(launch.environment),
+                "grace_seconds": launch.grace_seconds,
+                "max_seconds": launch.max_seconds,
+            },
+        )
+
+    def request_stop(self, reason: StopReason) -> None:
+        """Write stop.json unless a stop was requested or the attempt has ended before."""
+        if not self._exists("stop.json") and not self._exists("exit.json"):
+            self._replace("stop.json", {"reason": reason.value})
+
+    def requested_stop(self) -> StopReason | None:
+        """Why the attempt was told to stop, if it was."""
+        content = self._read("stop.json")
+        return StopReason(content["reason"]) if content else None
+
+    def look(self) -> Sighting:
+        """What the files say about the attempt."""
+        if self._exists("exit.json"):
+            return Sighting.EXITED
+        with self._free_lock() as is_free:
+            if not is_free:
+                return Sighting.ALIVE
+            if self._exists("exit.json"):  # it ended while we came to the lock
+                return Sighting.EXITED
+            return Sighting.LOST if self._exists("started") else Sighting.NEVER
+
+    def revoke(self) -> bool:
+        """Make sure that an attempt that was never started stays so; False if it was started.
+
+        A runner reads launch.json and creates `started` under the lock.
+        """
+        with self._free_lock(os.O_CREAT) as is_free:
+            if not is_free or self._exists("started"):
+                return False
+            (self.directory / "launch.json").unlink(missing_ok=True)
+            return True
+
+    def read_exit(self) -> Exit | None:
+        """The runner's record of how the attempt ended, None if there is none."""
+        content = self._read("exit.json")
+        if content is None:
+            return None
+        reason = content["stop_reason"]
+        return Exit(
+            code=content["code"],
+            started_at=content["started_at"],
+            ended_at=content["ended_at"],
+            duration_seconds=content["duration_seconds"],
+            stop_reason=StopReason(reason) if reason else None,
+            exec_error=content["exec_error"],
+        )
+
+    def runner(self) -> Process | None:
+        """The runner named by pid.json; None if there is none or the machine booted since."""
+        return self._process("runner")
+
+    def trainer(self) -> Process | None:
+        """The trainer named by pid.json; None if there is none or the machine booted since."""
+        return self._process("trainer")
+
+    def _process(self, role: str) -> Process | None:
+        content = self._read("pid.json")
+        if content is None or content["boot_id"] != boot_id():
+            return None
+        return Process(content[role]["pid"], content[role]["start_time"])
+
+    @contextmanager
+    def _free_lock(self, flags: int = 0) -> Iterator[bool]:
+        """Whether no runner holds the lock; if so, none gets it as long as the context lasts."""
+        try:
+            lock = os.open(self.directory / "lock", os.O_RDONLY | os.O_CLOEXEC | flags, 0o600)
+        except FileNotFoundError:
+            yield True
+            return
+        try:
+            yield _share(lock)
+        finally:
+            os.close(lock)
+
+    def _exists(self, name: str) -> bool:
+        return os.path.exists(self.directory / name)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            with open(self.directory / name, "rb") as file:
+                content: dict[str, Any] = json.load(file)
+        except FileNotFoundError:
+            return None
+        return content
+
+    def _replace(self, name: str, content: dict[str, Any]) -> None:
+        temporary = self.directory / f"{name}.{os.getpid()}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o600), "w") as file:
+            json.dump(content, file)
+        os.replace(temporary, self.directory / name)
+
+
+def _share(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

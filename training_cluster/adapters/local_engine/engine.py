@@ -1,0 +1,166 @@
+"""Executes attempts on this machine, and finds them again after a restart of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+from training_cluster.adapters.local_engine.attempt_files import AttemptFiles
+from training_cluster.adapters.local_engine.fork_server_client import (
+    ForkServerClient,
+    ForkServerGone,
+)
+from training_cluster.adapters.local_engine.processes import readable, sweep
+from training_cluster.domain.errors import EngineUnavailable
+from training_cluster.domain.job import StopReason
+from training_cluster.ports import Exit, Launch, Sighting
+
+PID_FILE_POLL_SECONDS = 0.005  # only until the runner has written pid.json
+
+
+class LocalEngine:
+    """`ports.Engine` by one runner process per attempt."""
+
+    def __init__(self, python: str = sys.executable) -> None:
+        self._python = python
+        self._is_open = False
+        self._server: ForkServerClient | None = None
+        self._asking = asyncio.Lock()
+        self._runners: dict[Path, int] = {}  # pidfds of the runners this process started
+
+    async def open(self) -> None:
+        """Start the fork server."""
+        async with self._asking:
+            self._is_open = True
+            try:
+                await self._live_server()
+            except ForkServerGone as error:
+                await self._drop_server()
+                raise EngineUnavailable(str(error)) from error
+
+    async def close(self) -> None:
+        """End the fork server; runners and their attempts run on."""
+        async with self._asking:
+            self._is_open = False
+            await self._drop_server()
+        for directory in list(self._runners):
+            self._forget(directory)
+
+    async def start(self, launch: Launch) -> None:
+        """Have a runner launch an attempt; nothing happens if it was started before.
+
+        After EngineUnavailable the attempt has not run and will not.
+        """
+        files = AttemptFiles(launch.directory)
+        if self._sighting(files) is not Sighting.NEVER:
+            return
+        try:
+            files.write_launch(launch)
+        except OSError as error:
+            raise EngineUnavailable(f"cannot write to {launch.directory}: {error}") from error
+        async with self._asking:
+            await self._start_runner(files)
+
+    async def look(self, directory: Path) -> Sighting:
+        """What is known about an attempt."""
+        return self._sighting(AttemptFiles(directory))
+
+    async def wait(self, directory: Path) -> Exit:
+        """Wait for the end of an attempt; one that nobody started is lost, and never starts."""
+        files = AttemptFiles(directory)
+        await self._outlast_runner(files)
+        while files.look() is Sighting.NEVER and not files.revoke():
+            await self._outlast_runner(files)
+        ending = files.read_exit()
+        if ending is None:
+            await sweep(directory, files.trainer())
+            ending = Exit(code=None, stop_reason=files.requested_stop())
+        self._forget(directory)
+        return ending
+
+    async def stop(self, directory: Path, reason: StopReason) -> None:
+        """Leave word why, then tell the runner, if it is up; it reads the word when it comes up."""
+        files = AttemptFiles(directory)
+        files.request_stop(reason)
+        pidfd = self._runners.get(directory)
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        runner = files.runner()
+        if runner is not None:
+            runner.send(signal.SIGTERM)
+
+    def _sighting(self, files: AttemptFiles) -> Sighting:
+        pidfd = self._runners.get(files.directory)
+        if pidfd is not None and _is_running(pidfd):
+            return Sighting.ALIVE
+        return files.look()
+
+    async def _outlast_runner(self, files: AttemptFiles) -> None:
+        """Return once no runner has the attempt, whether it was started here or before."""
+        pidfd = self._runners.get(files.directory)
+        if pidfd is not None:
+            await readable(pidfd)
+        while files.look() is Sighting.ALIVE:
+            await self._outlast_adopted(files)
+
+    async def _outlast_adopted(self, files: AttemptFiles) -> None:
+        runner = files.runner()
+        if runner is not None:
+            with runner.handle() as pidfd:
+                if pidfd is not None:
+                    await readable(pidfd)
+                    return
+        await asyncio.sleep(PID_FILE_POLL_SECONDS)
+
+    async def _start_runner(self, files: AttemptFiles) -> None:
+        try:
+            pidfd = await self._ask_for_runner(files.directory)
+        except EngineUnavailable:
+            if files.revoke():
+                raise
+            return  # the fork server died after it had started the runner
+        self._forget(files.directory)
+        self._runners[files.directory] = pidfd
+
+    async def _ask_for_runner(self, directory: Path) -> int:
+        """Ask a second fork server if the first has died: `started` makes asking twice safe."""
+        for _ in range(2):
+            try:
+                return await (await self._live_server()).start_runner(directory)
+            except ForkServerGone as error:
+                cause = str(error)
+                await self._drop_server()
+            except asyncio.CancelledError:
+                await self._drop_server()  # its answer would be taken for the next one
+                raise
+        raise EngineUnavailable(f"cannot start {directory}: {cause}")
+
+    async def _live_server(self) -> ForkServerClient:
+        if not self._is_open:
+            raise EngineUnavailable("the engine is not open", hint="call open() first")
+        if self._server is None:
+            self._server = ForkServerClient(self._python)
+            await self._server.ready()
+        return self._server
+
+    async def _drop_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.end()
+
+    def _forget(self, directory: Path) -> None:
+        pidfd = self._runners.pop(directory, None)
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _is_running(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return not poll.poll(0)

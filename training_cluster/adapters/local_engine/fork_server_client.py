@@ -1,0 +1,127 @@
+"""Talks to the fork server: starts it, asks it for runners, notices when it has died."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from training_cluster.adapters.local_engine.processes import readable
+from training_cluster.domain.errors import EngineUnavailable
+
+SCRIPT = Path(__file__).resolve().parents[2] / "fork_server.py"
+ANSWER_SECONDS = 10.0
+END_SECONDS = 2.0
+MAX_MESSAGE_BYTES = 65536
+
+
+class ForkServerGone(Exception):
+    """The fork server has died or does not answer."""
+
+
+class ForkServerClient:
+    """One fork server and the socket to it; not to be used by two tasks at once."""
+
+    def __init__(self, python: str) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        command = [python, "-I", "-S", str(SCRIPT)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._socket.close()
+            raise EngineUnavailable(f"cannot execute {' '.join(command)}: {error}") from error
+        finally:
+            theirs.close()
+
+    async def ready(self) -> None:
+        """Wait until it is up. Raises ForkServerGone."""
+        message, _ = await self._receive()
+        if "ready" not in message:
+            raise ForkServerGone(f"{SCRIPT} says {message}, expected ready")
+
+    async def start_runner(self, directory: Path) -> int:
+        """Have a runner started in an attempt's directory; returns its pidfd.
+
+        Raises ForkServerGone when nobody knows whether it was, EngineUnavailable when it was not.
+        """
+        try:
+            self._socket.send(json.dumps({"directory": str(directory)}).encode())
+        except OSError as error:
+            raise ForkServerGone(f"{SCRIPT} has ended") from error
+        message, descriptors = await self._receive()
+        if message["directory"] != str(directory) or not descriptors:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise EngineUnavailable(f"no runner for {directory}: {message.get('error', message)}")
+        return descriptors[0]
+
+    async def end(self) -> None:
+        """Close the socket, upon which the fork server ends; kill it if it does not."""
+        self._socket.close()
+        with self._pidfd() as pidfd:
+            try:
+                async with asyncio.timeout(END_SECONDS):
+                    await readable(pidfd)
+            except TimeoutError:
+                self._process.kill()
+                await readable(pidfd)
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once; a request it has not acted on is dropped."""
+        self._process.kill()
+
+    @contextlib.contextmanager
+    def _pidfd(self) -> Iterator[int]:
+        pidfd = os.pidfd_open(self._process.pid)  # ours to reap, so the pid is still its own
+        try:
+            yield pidfd
+        finally:
+            os.close(pidfd)
+
+    async def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await readable(self._socket.fileno())
+        except TimeoutError as error:
+            self.kill()
+            raise ForkServerGone(f"{SCRIPT} did not answer for {ANSWER_SECONDS} s") from error
+        try:
+            data, descriptors = self._receive_now()
+        except OSError as error:
+            raise ForkServerGone(f"{SCRIPT} has ended") from error
+        if not data:
+            raise ForkServerGone(f"{SCRIPT} has ended")
+        return json.loads(data), descriptors
+
+    def _receive_now(self) -> tuple[bytes, list[int]]:
+        """Like socket.recv_fds, but close-on-exec from the start."""
+        size = array.array("i").itemsize
+        data, ancillary, _, _ = self._socket.recvmsg(
+            MAX_MESSAGE_BYTES, socket.CMSG_LEN(size), socket.MSG_CMSG_CLOEXEC
+        )
+        descriptors = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(content[: len(content) - len(content) % size])
+        return data, descriptors.tolist()
+
+
+def _environment() -> dict[str, str]:
+    """What the interpreter itself may need; trainers get theirs from launch.json."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}

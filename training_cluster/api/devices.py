@@ -1,0 +1,58 @@
+"""The native API's devices: look, hold, release."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from training_cluster.api import render
+from training_cluster.api.auth import Principal
+from training_cluster.api.problems import documented
+from training_cluster.api.schemas import HoldRequest
+from training_cluster.api.services import Daemon, answer
+from training_cluster.api.strict_json import StrictJsonRoute
+from training_cluster.api.views import DevicesView, HoldView, ReleasedView
+from training_cluster.domain.errors import DeviceNotFound
+
+router = APIRouter(route_class=StrictJsonRoute, tags=["devices"])
+
+
+@router.get("/devices", summary="List devices", responses={200: {"model": DevicesView}})
+async def list_devices(daemon: Daemon, _: Principal) -> Response:
+    """Every device with its standing: free, leased, held, excluded, busy or faulty, and why."""
+    state = await daemon.queue.state()
+    inventory = daemon.devices.latest
+    content = {
+        "devices": render.queue_state(state)["devices"],
+        "source": inventory.source,
+        "note": inventory.note,
+        "fault": inventory.fault,
+    }
+    return answer(content)
+
+
+@router.put(
+    "/devices/{device}/hold",
+    summary="Keep a device out of the queue",
+    responses={200: {"model": HoldView}, **documented(DeviceNotFound)},
+)
+async def hold_device(device: str, body: HoldRequest, daemon: Daemon, user: Principal) -> Response:
+    """Nothing new starts on a held device; a job that has it keeps it. UUID or index."""
+    hold = await daemon.devices.hold(device, user, body.reason, body.seconds)
+    content = {
+        "device": hold.device_uuid,
+        "user": hold.user,
+        "reason": hold.reason,
+        "until": hold.until,
+    }
+    return answer(content)
+
+
+@router.delete(
+    "/devices/{device}/hold",
+    summary="Give a held device back to the queue",
+    responses={200: {"model": ReleasedView}, **documented(DeviceNotFound)},
+)
+async def release_device(device: str, daemon: Daemon, user: Principal) -> Response:
+    """Harmless when the device was not held."""
+    released = await daemon.devices.release(device, user)
+    return answer({"device": daemon.devices.find(device).uuid, "released": released})

@@ -1,0 +1,196 @@
+"""Fills the shapes of `views.py` from the domain's values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlsplit
+
+from training_cluster.domain.device import Device
+from training_cluster.domain.errors import FieldProblem, InvalidRequest
+from training_cluster.domain.job import Attempt, Job, JobState
+from training_cluster.domain.spec import JobSpec
+from training_cluster.scheduling.plan import DeviceStatus
+from training_cluster.services.jobs import Overview
+from training_cluster.services.queue import QueueState, Waiting
+
+
+def job_links(job_id: str) -> dict[str, str]:
+    """Where to go on from a job."""
+    path = f"/train/{job_id}"
+    return {"self": path, "logs": f"{path}/logs"}
+
+
+def submitted(overview: Overview) -> dict[str, Any]:
+    """The answer to a submission, in the words of the documented API."""
+    job = overview.job
+    started = job.state is not JobState.QUEUED
+    return {
+        "job_id": job.id,
+        "number": job.number,
+        "status": "started" if started else "queued",
+        "message": "Training job started" if started else "Training job queued",
+        **waiting(overview.waiting),
+        "warnings": job.warnings,
+        "links": job_links(job.id),
+    }
+
+
+def waiting(prospects: Waiting | None) -> dict[str, Any]:
+    """Position, reason and estimate; all null for a job that does not wait."""
+    return {
+        "queue_position": prospects.position if prospects else None,
+        "wait_reason": asdict(prospects.reason) if prospects else None,
+        "estimated_start": prospects.start if prospects else None,
+    }
+
+
+def config(spec: JobSpec) -> dict[str, Any]:
+    """The job's configuration, defaults filled in, secrets masked."""
+    values = asdict(spec)
+    values["webhook_url"] = masked(spec.webhook_url)
+    return values
+
+
+def masked(url: str | None) -> str | None:
+    """A URL without what may be secret in it: everything behind the host."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}/***"
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """A job as lists show it."""
+    return {
+        "job_id": job.id,
+        "number": job.number,
+        "status": job.state.value,
+        "user": job.user,
+        "config": config(job.spec),
+        "created_at": job.created_at,
+        "start_time": job.started_at,
+        "end_time": job.finished_at,
+        "progress": _progress(job),
+        "metrics": job.metrics,
+        "error": asdict(job.error) if job.error else None,
+        "result": job.result,
+        "warnings": job.warnings,
+        "links": job_links(job.id),
+    }
+
+
+def detail(overview: Overview) -> dict[str, Any]:
+    """A job with everything known about it."""
+    latest = overview.attempts[-1] if overview.attempts else None
+    return {
+        **summary(overview.job),
+        **waiting(overview.waiting),
+        "estimated_finish": overview.estimated_finish,
+        "devices": latest.device_uuids if latest and latest.ended_at is None else (),
+        "attempts": [_attempt(attempt) for attempt in overview.attempts],
+    }
+
+
+def queue_state(state: QueueState) -> dict[str, Any]:
+    """The queue as GET /queue shows it."""
+    holders = {uuid: job.number for job, attempt in state.running for uuid in attempt.device_uuids}
+    return {
+        "running": [_running(job, attempt) for job, attempt in state.running],
+        "queued": [
+            {
+                "job_id": job.id,
+                "number": job.number,
+                "priority": job.priority,
+                "gpus": job.gpus,
+                **waiting(prospects),
+            }
+            for job, prospects in state.queued
+        ],
+        "queue_length": state.queued_total,
+        "devices": [device(status, holders) for status in state.devices],
+    }
+
+
+def device(status: DeviceStatus, holders: dict[str, int]) -> dict[str, Any]:
+    """A device with its standing and the number of the job that holds it."""
+    reading: Device = status.device
+    return {
+        "uuid": reading.uuid,
+        "kind": reading.kind.value,
+        "index": reading.index,
+        "name": reading.name,
+        "standing": status.availability.standing.value,
+        "reason": status.availability.reason,
+        "job": holders.get(reading.uuid),
+        "total_memory_bytes": reading.total_memory_bytes,
+        "used_memory_bytes": reading.used_memory_bytes,
+        "utilization_percent": reading.utilization_percent,
+        "temperature_celsius": reading.temperature_celsius,
+        "power_watts": reading.power_watts,
+        "parent_uuid": reading.parent_uuid,
+        "processes": [asdict(process) for process in reading.processes],
+    }
+
+
+def encode_cursor(number: int) -> str:
+    """An opaque cursor behind a job."""
+    return base64.urlsafe_b64encode(f"job:{number}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> int:
+    """The job number in a cursor. Raises InvalidRequest."""
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        kind, _, number = text.partition(":")
+        if kind == "job" and number.isascii() and number.isdigit() and len(number) < 19:
+            return int(number)
+    except (binascii.Error, ValueError):
+        pass
+    problem = FieldProblem("cursor", "not a cursor", "next_cursor of an earlier page")
+    raise InvalidRequest("the cursor is not one of ours", problems=(problem,))
+
+
+def page(jobs: Sequence[Job], limit: int) -> dict[str, Any]:
+    """A page of jobs out of one job more than fits on it."""
+    more = len(jobs) > limit
+    shown = jobs[:limit]
+    return {
+        "jobs": [summary(job) for job in shown],
+        "next_cursor": encode_cursor(shown[-1].number) if more else None,
+    }
+
+
+def _progress(job: Job) -> dict[str, Any] | None:
+    if job.progress is None:
+        return None
+    return {**asdict(job.progress), "percent": round(100 * job.progress.fraction, 2)}
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": attempt.ref.number,
+        "devices": attempt.device_uuids,
+        "start_time": attempt.started_at,
+        "end_time": attempt.ended_at,
+        "outcome": attempt.outcome.value if attempt.outcome else None,
+        "exit_code": attempt.exit_code,
+        "stop_reason": attempt.stop_reason.value if attempt.stop_reason else None,
+    }
+
+
+def _running(job: Job, attempt: Attempt) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "number": job.number,
+        "status": job.state.value,
+        "user": job.user,
+        "model_name": job.spec.model_name,
+        "attempt": attempt.ref.number,
+        "devices": attempt.device_uuids,
+        "start_time": attempt.started_at,
+        "progress": _progress(job),
+    }

@@ -1,0 +1,94 @@
+"""What the daemon says of itself: the front door, the queue, liveness and readiness."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from training_cluster import __version__
+from training_cluster.api import render
+from training_cluster.api.auth import Principal
+from training_cluster.api.services import Daemon, Services, answer
+from training_cluster.api.views import AboutView, AliveView, QueueStateView, ReadyView
+from training_cluster.ui.page import overview_page
+
+router = APIRouter(tags=["status"])
+
+_LINKS = {
+    "train": "/train",
+    "queue": "/queue",
+    "devices": "/devices",
+    "health": "/healthz",
+    "readiness": "/readyz",
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+}
+
+
+@router.get(
+    "/",
+    summary="What is here",
+    responses={200: {"model": AboutView, "content": {"text/html": {}}}},
+)
+async def front_door(request: Request, daemon: Daemon, _: Principal) -> Response:
+    """JSON for programs; a browser gets a page."""
+    content = await _about(daemon)
+    if "text/html" in request.headers.get("accept", ""):
+        state = render.queue_state(await daemon.queue.state())
+        recent = await daemon.jobs.page(state=None, user=None, before=2**62, limit=20)
+        shown = [render.summary(job) for job in recent]
+        origin = str(request.base_url).rstrip("/")
+        return HTMLResponse(overview_page(content, state, shown, origin), headers=_PAGE_HEADERS)
+    return answer(content)
+
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+async def _about(daemon: Services) -> dict[str, Any]:
+    state = await daemon.queue.state()
+    inventory = daemon.devices.latest
+    view = render.queue_state(state)
+    return {
+        "name": "training-cluster",
+        "version": __version__,
+        "queue_length": view["queue_length"],
+        "running": len(view["running"]),
+        "devices": view["devices"],
+        "device_note": inventory.fault or inventory.note,
+        "links": _LINKS,
+    }
+
+
+@router.get("/queue", summary="The queue", responses={200: {"model": QueueStateView}})
+async def get_queue(daemon: Daemon, _: Principal) -> Response:
+    """What runs, what waits in which order and why, and the devices."""
+    return answer(render.queue_state(await daemon.queue.state()))
+
+
+@router.get("/healthz", summary="Is the daemon alive", responses={200: {"model": AliveView}})
+async def alive() -> Response:
+    """Answers as long as the process does."""
+    return answer({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    summary="Can the daemon do its work",
+    responses={200: {"model": ReadyView}, 503: {"model": ReadyView}},
+)
+async def ready(daemon: Daemon, _: Principal) -> Response:
+    """The store is writable, the scheduler runs, devices can be read; 503 when one does not."""
+    checks = await daemon.health.checks()
+    fine = all(check.ok for check in checks)
+    content = {"status": "ready" if fine else "not ready", "checks": [asdict(c) for c in checks]}
+    return answer(content, 200 if fine else 503)

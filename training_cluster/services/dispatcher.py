@@ -1,0 +1,219 @@
+"""Turns plans into running attempts: snapshot, plan, claim, start, report."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from training_cluster.domain.device import Device
+from training_cluster.domain.errors import InvalidRequest, StaleTransition, TrainingClusterError
+from training_cluster.domain.job import Job, JobError, JobState, Outcome, QueuedJob, Verdict
+from training_cluster.ports import (
+    Assignment,
+    Clock,
+    DatasetRegistry,
+    Engine,
+    Launch,
+    Trainer,
+)
+from training_cluster.scheduling.plan import Placement, Plan, Snapshot, plan
+from training_cluster.services.devices import DeviceWatch
+from training_cluster.services.loop import Loop
+from training_cluster.services.supervisor import Supervisor, Watched
+from training_cluster.store import attempts, jobs
+from training_cluster.store.attempts import Claimed
+from training_cluster.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_HEAD = 64
+_SAFETY_POLL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A claimed attempt on its way to the engine."""
+
+    job: Job
+    claimed: Claimed
+    directory: Path
+    devices: tuple[Device, ...]
+
+
+class Dispatcher(Loop):
+    """Woken by a submit, an exit, a freed device or a changed inventory; the poll is the net."""
+
+    name = "dispatcher"
+
+    def __init__(
+        self,
+        database: Database,
+        devices: DeviceWatch,
+        datasets: DatasetRegistry,
+        trainer: Trainer,
+        engine: Engine,
+        supervisor: Supervisor,
+        clock: Clock,
+        *,
+        jobs_dir: Path,
+        master_ports: range,
+    ) -> None:
+        super().__init__()
+        self._database = database
+        self._devices = devices
+        self._datasets = datasets
+        self._trainer = trainer
+        self._engine = engine
+        self._supervisor = supervisor
+        self._clock = clock
+        self._jobs_dir = jobs_dir
+        self._master_ports = master_ports
+        self.turn = asyncio.Lock()
+        self._wake_at: float | None = None
+        self._starting: set[asyncio.Task[None]] = set()
+        self.has_room = True
+
+    def delay(self) -> float | None:
+        """The safety poll, or earlier when a retry falls due."""
+        if self._wake_at is None:
+            return _SAFETY_POLL_SECONDS
+        return min(_SAFETY_POLL_SECONDS, max(0.0, self._wake_at - self._clock.now()))
+
+    async def run_once(self) -> None:
+        """Start every job that can start now."""
+        async with self.turn:
+            await self.dispatch()
+
+    async def dispatch(self) -> None:
+        """As `run_once`, for a caller that holds `turn` already."""
+        head = _HEAD
+        while await self._round(head):
+            head *= 4
+
+    async def _round(self, head: int) -> bool:
+        """Plan over the head of the queue; True when a longer head should be looked at."""
+        if not await self._database.read(lambda c: jobs.queued(c, 1)):
+            self.has_room, self._wake_at = True, None
+            return False
+        await self._devices.fresh()
+        snapshot = await self._database.read(lambda c: self.snapshot(c, head))
+        decision = plan(snapshot, self._clock.now(), explain=False)
+        self._wake_at = decision.wake_at
+        await self._fail_broken(decision)
+        await self._start_all(decision.placements)
+        free = sum(status.availability.is_free for status in snapshot.devices)
+        self.has_room = free > sum(len(p.devices) for p in decision.placements)
+        return self.has_room and len(snapshot.queued) == head
+
+    def snapshot(self, connection: sqlite3.Connection, head: int) -> Snapshot:
+        """What a plan rests on: the first `head` queued jobs and every device's standing."""
+        return Snapshot(jobs.queued(connection, head), self._devices.statuses(connection))
+
+    async def would_start(self, candidate: QueuedJob) -> Plan:
+        """The plan if this job were in the queue, everything ahead of it considered."""
+        await self._devices.fresh()
+        now = self._clock.now()
+
+        def decide(connection: sqlite3.Connection) -> Plan:
+            ahead = jobs.jobs_ahead(connection, candidate.priority, candidate.number)
+            known = self.snapshot(connection, ahead)
+            return plan(Snapshot([*known.queued, candidate], known.devices), now)
+
+        return await self._database.read(decide)
+
+    async def _fail_broken(self, decision: Plan) -> None:
+        for job_id, culprit in decision.broken.items():
+            error = JobError(
+                Outcome.DEPENDENCY_FAILED.value,
+                f"job {culprit}, on which this job depends, did not complete",
+                "submit it again without depends_on, or after the other job has completed",
+            )
+
+            def change(
+                connection: sqlite3.Connection, job_id: str = job_id, error: JobError = error
+            ) -> None:
+                job = jobs.find(connection, job_id)
+                now = self._clock.now()
+                jobs.end_unstarted(connection, job, JobState.FAILED, now, error)
+
+            try:
+                await self._database.write(change)
+            except StaleTransition:
+                continue
+
+    async def _start_all(self, placements: Sequence[Placement]) -> None:
+        if not placements:
+            return
+        for start in await self._database.write(lambda c: self._claim(c, placements)):
+            self.launch(start)
+
+    def _claim(
+        self, connection: sqlite3.Connection, placements: Sequence[Placement]
+    ) -> list[Start]:
+        now, starts = self._clock.now(), []
+        for placement in placements:
+            uuids = tuple(device.uuid for device in placement.devices)
+            directory = self._jobs_dir / placement.job_id
+            pattern = str(directory).replace("{", "{{").replace("}", "}}") + "/attempt-{attempt}"
+            claimed = attempts.claim(
+                connection, placement.job_id, uuids, pattern, now, self._master_ports
+            )
+            if claimed is not None:
+                job = jobs.find(connection, placement.job_id)
+                place = directory / f"attempt-{claimed.ref.number}"
+                starts.append(Start(job, claimed, place, placement.devices))
+        return starts
+
+    def launch(self, start: Start) -> None:
+        """Hand a claimed attempt to the engine, beside whatever else starts."""
+        task = asyncio.create_task(self._launch(start), name=f"start {start.claimed.ref}")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _launch(self, start: Start) -> None:
+        try:
+            launch = await asyncio.to_thread(self._prepare, start)
+            await self._engine.start(launch)
+        except (TrainingClusterError, OSError) as error:
+            log.warning("cannot start", action="attempt.refused", job=start.job.id, why=str(error))
+            await self._supervisor.end(start.claimed.ref, _refusal(error), None)
+            self.wake()
+            return
+        now = self._clock.now()
+        await self._database.write(lambda c: attempts.mark_running(c, start.claimed, now))
+        self._supervisor.watch(
+            Watched(start.claimed.ref, start.claimed.job_number, start.directory)
+        )
+
+    def _prepare(self, start: Start) -> Launch:
+        start.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        dataset = self._datasets.resolve(start.job.spec.dataset_version)
+        claimed = start.claimed
+        assignment = Assignment(
+            ref=claimed.ref,
+            directory=start.directory,
+            devices=start.devices,
+            master_port=claimed.master_port,
+        )
+        return self._trainer.prepare(start.job.spec, dataset, assignment)
+
+    async def stop(self) -> None:
+        """End; attempts that are being handed over are handed over first."""
+        await super().stop()
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+
+def _refusal(error: Exception) -> Verdict:
+    outcome = Outcome.LAUNCH_FAILED
+    if isinstance(error, InvalidRequest):
+        outcome = Outcome.DATASET_INVALID if "dataset" in error.code else outcome
+    if isinstance(error, OSError) and error.errno == 28:
+        outcome = Outcome.DISK_FULL
+    hint = getattr(error, "hint", None) or "see the daemon's log; training-cluster doctor checks"
+    return Verdict(outcome, str(error), hint)

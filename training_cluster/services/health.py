@@ -1,0 +1,61 @@
+"""Whether the daemon is ready: can it write, does it schedule, does it see its devices."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+
+from training_cluster.domain.errors import TrainingClusterError
+from training_cluster.services.devices import DeviceWatch
+from training_cluster.services.dispatcher import Dispatcher
+from training_cluster.store.database import Database
+
+_DEADLINE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part of the daemon: is it well, and if not, what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Health:
+    """Looks after the parts on which scheduling depends."""
+
+    def __init__(self, database: Database, devices: DeviceWatch, dispatcher: Dispatcher) -> None:
+        self._database = database
+        self._devices = devices
+        self._dispatcher = dispatcher
+
+    async def checks(self) -> list[Check]:
+        """Every part, in the order in which a person would look."""
+        return [await self._store(), self._scheduler(), self._inventory()]
+
+    async def _store(self) -> Check:
+        try:
+            await asyncio.wait_for(self._database.write(_touch), _DEADLINE_SECONDS)
+        except (TrainingClusterError, TimeoutError) as error:
+            return Check("store", False, str(error) or "the store does not answer")
+        return Check("store", True, "writable")
+
+    def _scheduler(self) -> Check:
+        alive = self._dispatcher.alive
+        return Check("scheduler", alive, "running" if alive else "not running")
+
+    def _inventory(self) -> Check:
+        inventory = self._devices.latest
+        faults = sum(device.fault is not None for device in inventory.devices)
+        detail = inventory.fault or f"{len(inventory.devices)} devices by {inventory.source}"
+        if faults and not inventory.fault:
+            detail += f", {faults} of them faulty"
+        usable = inventory.fault is None and faults < max(len(inventory.devices), 1)
+        return Check("devices", usable, detail)
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """A write that leaves nothing behind but proves that one can be made."""
+    connection.execute("UPDATE job_counts SET jobs = jobs WHERE 0")

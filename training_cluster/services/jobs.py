@@ -1,0 +1,261 @@
+"""What people do with jobs: submit, look, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+
+from training_cluster.domain.errors import (
+    FieldProblem,
+    IdempotencyMismatch,
+    ImpossibleRequest,
+    InvalidRequest,
+    JobAlreadyFinished,
+    JobNotFound,
+    NoDeviceFree,
+)
+from training_cluster.domain.ids import new_job_id
+from training_cluster.domain.job import (
+    ACTIVE,
+    FINISHED,
+    Attempt,
+    Job,
+    JobState,
+    QueuedJob,
+    StopReason,
+)
+from training_cluster.domain.spec import JobSpec
+from training_cluster.ports import Clock, DatasetRegistry, Trainer
+from training_cluster.scheduling.plan import describe_need, fits
+from training_cluster.services.devices import DeviceWatch
+from training_cluster.services.dispatcher import Dispatcher
+from training_cluster.services.model_names import ModelNames
+from training_cluster.services.queue import QueueView, Waiting
+from training_cluster.services.supervisor import Supervisor
+from training_cluster.store import attempts, jobs
+from training_cluster.store.database import Database
+from training_cluster.store.jobs import NewJob
+
+log = structlog.get_logger(__name__)
+
+_RETRY_AFTER_SECONDS = 30
+
+
+class Strategy(StrEnum):
+    """What to do with a job that cannot start now."""
+
+    QUEUE = "queue"
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A validated request to run a job."""
+
+    spec: JobSpec
+    user: str
+    strategy: Strategy = Strategy.QUEUE
+    warnings: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A job with all that is known beside its own record."""
+
+    job: Job
+    attempts: Sequence[Attempt]
+    waiting: Waiting | None
+    estimated_finish: float | None
+    replayed: bool = False
+
+
+class Jobs:
+    """The service behind every dialect's jobs."""
+
+    def __init__(
+        self,
+        database: Database,
+        devices: DeviceWatch,
+        models: ModelNames,
+        datasets: DatasetRegistry,
+        trainer: Trainer,
+        dispatcher: Dispatcher,
+        supervisor: Supervisor,
+        queue: QueueView,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._devices = devices
+        self._models = models
+        self._datasets = datasets
+        self._trainer = trainer
+        self._dispatcher = dispatcher
+        self._supervisor = supervisor
+        self._queue = queue
+        self._clock = clock
+
+    async def submit(self, submission: Submission) -> Overview:
+        """Take a job: when this returns it is durable, and started if devices were free.
+
+        Raises InvalidRequest (and its kinds) when it cannot be run, NoDeviceFree under
+        strategy `reject`, IdempotencyMismatch.
+        """
+        spec, warnings = await asyncio.to_thread(self._check, submission.spec)
+        self._refuse_impossible(spec)
+        new = NewJob(
+            id=new_job_id(self._clock.now()),
+            user=submission.user,
+            spec=spec,
+            created_at=self._clock.now(),
+            warnings=(*submission.warnings, *warnings),
+            idempotency_key=submission.idempotency_key,
+            request_sha256=_fingerprint(submission),
+        )
+        if submission.strategy is Strategy.REJECT:
+            job_id, replayed = await self._start_or_refuse(new)
+        else:
+            job_id, replayed = await self._database.write(lambda c: _insert(c, new))
+            if self._dispatcher.has_room and not replayed:
+                await self._dispatcher.run_once()
+        return await self._database.read(lambda c: self._answer(c, job_id, replayed))
+
+    async def _start_or_refuse(self, new: NewJob) -> tuple[str, bool]:
+        """Insert and start a job with nobody in between, or leave no trace of it."""
+        async with self._dispatcher.turn:
+            known = await self._database.read(lambda c: _known(c, new))
+            if known is not None:
+                return known, True
+            await self._refuse_unless_free(new.spec)
+            inserted = await self._database.write(lambda c: _insert(c, new))
+            await self._dispatcher.dispatch()
+            return inserted
+
+    def _check(self, spec: JobSpec) -> tuple[JobSpec, tuple[str, ...]]:
+        resolved = replace(spec, model_name=self._models.resolve(spec.model_name))
+        dataset = self._datasets.resolve(spec.dataset_version)
+        return resolved, self._trainer.check(resolved, dataset)
+
+    def _refuse_impossible(self, spec: JobSpec) -> None:
+        wanted = QueuedJob("", 0, gpus=spec.gpus, min_memory_bytes=spec.min_memory_bytes)
+        devices = self._devices.latest.devices
+        possible = sum(fits(wanted, device) for device in devices)
+        if devices and possible < spec.gpus:
+            need = describe_need(spec.gpus, spec.min_memory_bytes)
+            raise ImpossibleRequest(
+                f"the job needs {need}, and {possible} of the {len(devices)} of this machine "
+                "could serve it",
+                problems=(FieldProblem("gpus", f"{spec.gpus} asked for", f"at most {possible}"),),
+            )
+
+    async def _refuse_unless_free(self, spec: JobSpec) -> None:
+        candidate = QueuedJob(
+            "candidate",
+            jobs.LAST,
+            priority=spec.priority,
+            gpus=spec.gpus,
+            min_memory_bytes=spec.min_memory_bytes,
+        )
+        decision = await self._dispatcher.would_start(candidate)
+        if all(placement.job_id != candidate.id for placement in decision.placements):
+            reason = decision.waiting.get(candidate.id)
+            why = reason.message if reason else "no device is free"
+            raise NoDeviceFree(
+                f"the job was rejected: {why}",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+                hint="submit with strategy=queue to have it wait",
+            )
+
+    def _answer(self, connection: sqlite3.Connection, job_id: str, replayed: bool) -> Overview:
+        job = jobs.find(connection, job_id)
+        return Overview(job, (), self._queue.quick(connection, job), None, replayed)
+
+    async def get(self, key: str) -> Overview:
+        """A job by id or number, with attempts and prospects. Raises JobNotFound."""
+        return await self._database.read(lambda c: self._overview(c, key))
+
+    def _overview(self, connection: sqlite3.Connection, key: str) -> Overview:
+        job = jobs.find(connection, key)
+        known = attempts.of_job(connection, job.number)
+        waiting = self._queue.waiting(connection, job)
+        return Overview(job, known, waiting, self._queue.finish(connection, job))
+
+    async def page(
+        self, *, state: JobState | None, user: str | None, before: int, limit: int
+    ) -> list[Job]:
+        """Jobs with a number below `before`, newest first."""
+        return await self._database.read(
+            lambda c: jobs.page(c, state=state, user=user, before=before, limit=limit)
+        )
+
+    async def cancel(self, key: str) -> Job:
+        """End a queued job at once, have an active one stopped; returns it in its new state.
+
+        Raises JobNotFound, and JobAlreadyFinished for one that has ended. Cancelling a job that
+        is stopping changes nothing.
+        """
+        now = self._clock.now()
+
+        def change(connection: sqlite3.Connection) -> tuple[Job, Path | None]:
+            job = jobs.find(connection, key)
+            if job.state in FINISHED:
+                raise JobAlreadyFinished(f"job {job.number} is already {job.state}")
+            if job.state not in ACTIVE:
+                jobs.end_unstarted(connection, job, JobState.CANCELLED, now, None)
+                return replace(job, state=JobState.CANCELLED), None
+            attempt = attempts.of_job(connection, job.number)[-1]
+            if job.state is not JobState.STOPPING:
+                attempts.mark_stopping(connection, job, StopReason.CANCELLED, now)
+            return replace(job, state=JobState.STOPPING), Path(attempt.directory)
+
+        job, directory = await self._database.write(change)
+        log.info("cancelled", action="job.cancelled", job=job.id, state=job.state.value)
+        if directory is not None:
+            await self._supervisor.stop_attempt(directory, StopReason.CANCELLED)
+        else:
+            self._dispatcher.wake()
+        return job
+
+
+def _insert(connection: sqlite3.Connection, new: NewJob) -> tuple[str, bool]:
+    """Insert a job, or find the one made with the same Idempotency-Key: (id, was it found)."""
+    known = _known(connection, new)
+    if known is not None:
+        return known, True
+    spec = replace(new.spec, depends_on=_resolve(connection, new.spec.depends_on))
+    jobs.insert(connection, replace(new, spec=spec))
+    return new.id, False
+
+
+def _known(connection: sqlite3.Connection, new: NewJob) -> str | None:
+    """The job made with the same Idempotency-Key, if any. Raises IdempotencyMismatch."""
+    if new.idempotency_key is None:
+        return None
+    known = jobs.by_idempotency_key(connection, new.user, new.idempotency_key)
+    if known is not None and known[1] != new.request_sha256:
+        raise IdempotencyMismatch(hint="use a fresh key for a different job")
+    return known[0] if known else None
+
+
+def _resolve(connection: sqlite3.Connection, keys: tuple[str, ...]) -> tuple[str, ...]:
+    resolved = []
+    for index, key in enumerate(keys):
+        try:
+            resolved.append(jobs.find(connection, key).id)
+        except JobNotFound as error:
+            problem = FieldProblem(f"depends_on.{index}", error.message, "the id of a job")
+            raise InvalidRequest(error.message, problems=(problem,)) from error
+    return tuple(dict.fromkeys(resolved))
+
+
+def _fingerprint(submission: Submission) -> str:
+    text = submission.spec.to_json() + submission.strategy.value
+    return hashlib.sha256(text.encode()).hexdigest()

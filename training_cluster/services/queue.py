@@ -1,0 +1,141 @@
+"""The queue as people see it: positions, wait reasons, estimates."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from training_cluster.domain.job import Attempt, Job, JobState, QueuedJob
+from training_cluster.ports import Clock
+from training_cluster.scheduling import estimate
+from training_cluster.scheduling.plan import DeviceStatus, Snapshot, WaitCode, WaitReason, plan
+from training_cluster.services.devices import DeviceWatch
+from training_cluster.store import attempts, jobs
+from training_cluster.store.database import Database
+
+_EXPLAINED = 256
+_MOST_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued job's prospects. `position` 1 is next; `start` is Unix seconds."""
+
+    position: int
+    reason: WaitReason
+    start: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The whole queue at one moment: active attempts, queued jobs in order, devices."""
+
+    running: Sequence[tuple[Job, Attempt]]
+    queued: Sequence[tuple[QueuedJob, Waiting]]
+    queued_total: int
+    devices: Sequence[DeviceStatus]
+
+
+class QueueView:
+    """Answers why and how long, by planning over the present without applying the plan."""
+
+    def __init__(self, database: Database, devices: DeviceWatch, clock: Clock) -> None:
+        self._database = database
+        self._devices = devices
+        self._clock = clock
+
+    async def state(self) -> QueueState:
+        """Running and queued jobs, and the devices."""
+        return await self._database.read(self._state)
+
+    def _state(self, connection: sqlite3.Connection) -> QueueState:
+        active = _active(connection)
+        queued = jobs.queued(connection, _MOST_LISTED)
+        devices = self._devices.statuses(connection)
+        total = jobs.counts(connection).get(JobState.QUEUED, 0)
+        prospects = self._prospects(connection, queued, devices, active)
+        return QueueState(active, list(zip(queued, prospects, strict=True)), total, devices)
+
+    def waiting(self, connection: sqlite3.Connection, job: Job) -> Waiting | None:
+        """The prospects of one job; None unless it is queued."""
+        if job.state is not JobState.QUEUED:
+            return None
+        ahead = jobs.jobs_ahead(connection, job.priority, job.number)
+        if ahead >= _EXPLAINED:
+            return Waiting(ahead + 1, _behind(ahead), None)
+        queued = jobs.queued(connection, ahead + 1)
+        devices = self._devices.statuses(connection)
+        prospects = self._prospects(connection, queued, devices, _active(connection))
+        return prospects[-1] if prospects else None
+
+    def quick(self, connection: sqlite3.Connection, job: Job) -> Waiting | None:
+        """As `waiting`, cheap enough for the answer to a submission: a job that has others
+        before it waits behind them, and no plan is made to say so."""
+        if job.state is JobState.QUEUED:
+            ahead = jobs.jobs_ahead(connection, job.priority, job.number)
+            if ahead >= 8:
+                return Waiting(ahead + 1, _behind(ahead), None)
+        return self.waiting(connection, job)
+
+    def finish(self, connection: sqlite3.Connection, job: Job) -> float | None:
+        """When a running job is likely to end, in Unix seconds."""
+        if job.started_at is None or job.finished_at is not None:
+            return None
+        typical = estimate.typical_seconds(jobs.recent_durations(connection))
+        now = self._clock.now()
+        left = estimate.remaining_seconds(job.progress, now - job.started_at, typical)
+        return None if left is None else now + left
+
+    def _prospects(
+        self,
+        connection: sqlite3.Connection,
+        queued: Sequence[QueuedJob],
+        devices: Sequence[DeviceStatus],
+        active: Sequence[tuple[Job, Attempt]],
+    ) -> list[Waiting]:
+        now = self._clock.now()
+        decision = plan(Snapshot(queued[:_EXPLAINED], devices), now)
+        delays = self._delays(connection, queued, devices, active)
+        starting = {placement.job_id for placement in decision.placements}
+        prospects = []
+        for index, (job, delay) in enumerate(zip(queued, delays, strict=True)):
+            reason = decision.waiting.get(job.id) or _otherwise(job, index, starting)
+            start = None if delay is None else now + delay
+            prospects.append(Waiting(index + 1, reason, start))
+        return prospects
+
+    def _delays(
+        self,
+        connection: sqlite3.Connection,
+        queued: Sequence[QueuedJob],
+        devices: Sequence[DeviceStatus],
+        active: Sequence[tuple[Job, Attempt]],
+    ) -> list[float | None]:
+        typical = estimate.typical_seconds(jobs.recent_durations(connection))
+        if typical is None:
+            return [None] * len(queued)
+        now = self._clock.now()
+        free_in = [0.0 for status in devices if status.availability.is_free]
+        for job, attempt in active:
+            elapsed = now - (attempt.started_at or attempt.created_at)
+            left = estimate.remaining_seconds(job.progress, elapsed, typical)
+            free_in += [left or 0.0] * len(attempt.device_uuids)
+        return estimate.start_delays(free_in, [job.gpus for job in queued], typical)
+
+
+def _active(connection: sqlite3.Connection) -> list[tuple[Job, Attempt]]:
+    found = attempts.active(connection)
+    return [(jobs.find(connection, attempt.ref.job_id), attempt) for attempt in found]
+
+
+def _behind(ahead: int) -> WaitReason:
+    return WaitReason(WaitCode.NOT_PLANNED, f"{ahead} jobs are ahead of it")
+
+
+def _otherwise(job: QueuedJob, ahead: int, starting: set[str]) -> WaitReason:
+    if job.id in starting:
+        return WaitReason(WaitCode.STARTING, "starts now")
+    if job.broken_by is not None:
+        return WaitReason(WaitCode.DEPENDENCY, f"job {job.broken_by} did not complete")
+    return _behind(ahead)

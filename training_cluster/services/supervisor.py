@@ -1,0 +1,141 @@
+"""Waits for the end of each attempt and turns it into the job's next state."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from training_cluster.domain.errors import StaleTransition
+from training_cluster.domain.job import ACTIVE, AttemptRef, Job, JobState, StopReason, Verdict
+from training_cluster.ports import Clock, Engine, Exit, Trainer
+from training_cluster.scheduling import retry
+from training_cluster.services.metrics import MetricsFollower, Tail
+from training_cluster.store import attempts, jobs
+from training_cluster.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An attempt under supervision."""
+
+    ref: AttemptRef
+    job_number: int
+    directory: Path
+    log_offset: int = 0
+
+
+class Supervisor:
+    """One task for each active attempt; none of them ends with the daemon's own end."""
+
+    def __init__(
+        self,
+        database: Database,
+        engine: Engine,
+        trainer: Trainer,
+        metrics: MetricsFollower,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._trainer = trainer
+        self._metrics = metrics
+        self._clock = clock
+        self._tasks: dict[AttemptRef, asyncio.Task[None]] = {}
+        self.on_devices_freed: Callable[[], Awaitable[None]] = _nobody
+
+    def watch(self, watched: Watched) -> None:
+        """Take an attempt under supervision, once."""
+        if watched.ref not in self._tasks:
+            task = asyncio.create_task(self._supervise(watched), name=f"watch {watched.ref}")
+            self._tasks[watched.ref] = task
+            task.add_done_callback(lambda _: self._tasks.pop(watched.ref, None))
+
+    async def _supervise(self, watched: Watched) -> None:
+        tail = self._metrics.follow(
+            watched.ref, watched.job_number, watched.directory, watched.log_offset
+        )
+        try:
+            ending = await self._engine.wait(watched.directory)
+            await self._metrics.catch_up(tail)
+        finally:
+            self._metrics.drop(watched.ref)
+        await self._conclude_surely(watched, ending, tail)
+        await self.on_devices_freed()
+
+    async def _conclude_surely(self, watched: Watched, ending: Exit, tail: Tail) -> None:
+        """The end of an attempt must reach the store, however long that is unavailable."""
+        while True:
+            try:
+                return await self._conclude(watched, ending, tail)
+            except StaleTransition:
+                log.info("already concluded", action="attempt.stale", attempt=str(watched.ref))
+                return None
+            except Exception:
+                log.exception("will try again", action="attempt.conclude", ref=str(watched.ref))
+                await asyncio.sleep(1.0)
+
+    async def _conclude(self, watched: Watched, ending: Exit, tail: Tail) -> None:
+        job = await self._database.read(lambda c: jobs.find(c, watched.ref.job_id))
+        progress = tail.progress or job.progress
+        verdict = await asyncio.to_thread(
+            self._trainer.judge, job.spec, watched.directory, ending, progress
+        )
+        await self.end(watched.ref, verdict, ending.code)
+
+    async def end(self, ref: AttemptRef, verdict: Verdict, exit_code: int | None) -> JobState:
+        """Store an attempt's end, free its devices, and finish or requeue the job.
+
+        Raises StaleTransition when it was ended already."""
+        now = self._clock.now()
+
+        def change(connection: sqlite3.Connection) -> JobState:
+            job = jobs.find(connection, ref.job_id)
+            if job.attempt_number != ref.number or job.state not in ACTIVE:
+                raise StaleTransition(f"attempt {ref} has already ended")
+            retry_at = _retry_at(connection, job, verdict, now)
+            return attempts.end(connection, job, verdict, exit_code, now, retry_at)
+
+        state = await self._database.write(change)
+        log.info(
+            "attempt ended",
+            action="attempt.ended",
+            job=ref.job_id,
+            attempt=ref.number,
+            outcome=verdict.outcome.value,
+            state=state.value,
+        )
+        return state
+
+    async def stop_attempt(self, directory: Path, reason: StopReason) -> None:
+        """Tell an attempt to stop, be it still on its way to the engine; its end is handled as
+        any other."""
+        await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await self._engine.stop(directory, reason)
+
+    async def close(self) -> None:
+        """Stop watching; the attempts run on and are adopted by the next daemon."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _retry_at(
+    connection: sqlite3.Connection, job: Job, verdict: Verdict, now: float
+) -> float | None:
+    if job.state is JobState.STOPPING or job.spec.max_retries == 0:
+        return None
+    failures = attempts.failures(connection, job.number) + 1
+    decision = retry.decide(verdict.outcome, failures, job.spec.max_retries)
+    return None if decision is None else now + decision.delay_seconds
+
+
+async def _nobody() -> None:
+    return None

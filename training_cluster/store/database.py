@@ -1,0 +1,201 @@
+"""The one SQLite file: a single writer thread with group commit, and reader threads.
+
+WAL with synchronous=FULL: when `write` returns, the change is on disk. Changes that arrive while
+a commit is under way share the next one, each in a savepoint of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlite_utils import Database as SqliteUtilsDatabase
+
+from training_cluster.domain.errors import (
+    StorageFull,
+    StoreCorrupt,
+    StoreUnavailable,
+    TrainingClusterError,
+)
+from training_cluster.store.migrations import migrations
+
+T = TypeVar("T")
+Connection = sqlite3.Connection
+
+_MOST_PER_COMMIT = 64
+_READERS = 2
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 10000",
+    "PRAGMA cache_size = -4000",
+)
+
+
+class _Write:
+    """One change on its way to the writer thread."""
+
+    __slots__ = ("change", "error", "future", "result")
+
+    def __init__(self, change: Callable[[Connection], Any]) -> None:
+        self.change = change
+        self.future: Future[Any] = Future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+def connect(path: Path) -> Connection:
+    """A connection with the house's pragmas; transactions are begun by hand."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+    return connection
+
+
+def translate(error: sqlite3.Error) -> TrainingClusterError:
+    """SQLite's error as ours: a full disk, a damaged file, or a store that cannot be used now."""
+    text = str(error)
+    if "disk is full" in text:
+        return StorageFull(hint="free space on the disk that holds the state directory")
+    if "malformed" in text or "not a database" in text:
+        return StoreCorrupt(f"the database is damaged: {text}")
+    return StoreUnavailable(f"the store cannot be used at the moment: {text}")
+
+
+class Database:
+    """The store's file. Raises StoreCorrupt on opening a damaged one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._local = threading.local()
+        self._reader_connections: list[Connection] = []
+        self._writer = self._open()
+        self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
+        self._closed = False
+        self._thread.start()
+
+    def _open(self) -> Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            connection = connect(self.path)
+            migrations.apply(SqliteUtilsDatabase(connection))
+        except sqlite3.DatabaseError as error:
+            raise translate(error) from error
+        return connection
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """Run `change` in a transaction; when this returns its effect is durable.
+
+        What `change` raises undoes only its own effect and comes back to the caller. Raises
+        StorageFull or StoreUnavailable when SQLite fails.
+        """
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        item = _Write(change)
+        self._writes.put(item)
+        result: T = await asyncio.wrap_future(item.future)
+        return result
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run `query` on a reader thread, over one consistent state of the database."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, query)
+
+    def _read(self, query: Callable[[Connection], T]) -> T:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = connect(self.path)
+            connection.execute("PRAGMA query_only = ON")
+            self._reader_connections.append(connection)
+        try:
+            connection.execute("BEGIN")
+            try:
+                return query(connection)
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def _serve(self) -> None:
+        while (first := self._writes.get()) is not None:
+            batch = [first]
+            stop = False
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < _MOST_PER_COMMIT:
+                    following = self._writes.get_nowait()
+                    if following is None:
+                        stop = True
+                        break
+                    batch.append(following)
+            self._commit(batch)
+            if stop:
+                return
+
+    def _commit(self, batch: list[_Write]) -> None:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for item in batch:
+                self._apply(item)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("ROLLBACK")
+            for item in batch:
+                item.error = item.error or translate(error)
+        for item in batch:
+            if item.error is not None:
+                item.future.set_exception(item.error)
+            else:
+                item.future.set_result(item.result)
+
+    def _apply(self, item: _Write) -> None:
+        """Run one change in its savepoint. A full disk aborts the whole transaction in SQLite,
+        so its savepoint is gone too: then the error goes up and fails the batch."""
+        self._writer.execute("SAVEPOINT change")
+        try:
+            item.result = item.change(self._writer)
+        except BaseException as error:
+            item.error = _as_ours(error)
+            if not self._writer.in_transaction:
+                raise sqlite3.OperationalError(str(error)) from error
+            self._writer.execute("ROLLBACK TO change")
+        self._writer.execute("RELEASE change")
+
+    def close(self) -> None:
+        """Finish what was handed in, then close the file. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writes.put(None)
+        self._thread.join()
+        self._readers.shutdown(wait=True)
+        for connection in (*self._reader_connections, self._writer):
+            connection.close()
+
+
+def _as_ours(error: BaseException) -> BaseException:
+    """IntegrityError stays: it is the schema refusing a change, its maker knows what it means."""
+    if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+        return translate(error)
+    return error
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Database]:
+    """A database that is closed at the end of the block."""
+    database = Database(path)
+    try:
+        yield database
+    finally:
+        database.close()

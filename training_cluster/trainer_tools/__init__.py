@@ -1,0 +1,1 @@
+"""Scripts that the trainer environment's Python runs; each stands alone and imports none of us."""
