@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -227,7 +228,8 @@ def build_app(settings: Settings, *, bound: bool = False) -> FastAPI:
 
     @asynccontextmanager
     async def running() -> AsyncIterator[Services]:
-        configure_logging(settings.log_format)
+        if not bound:
+            configure_logging(settings.log_format)
         try:
             with sole_owner(settings.state_dir):
                 daemon = Daemon(settings)
@@ -282,8 +284,19 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         h11_max_incomplete_event_size=64 << 10,
     )
+    _end_cleanly_on_signals()
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _end_cleanly_on_signals() -> None:
+    """uvicorn shuts down on a signal and then raises it again: by then it means exit status 0."""
+
+    def leave(*_: object) -> None:
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def diagnose_devices(settings: Settings) -> Inventory:

@@ -232,7 +232,7 @@ class Watch:
             self._act(time.monotonic())
             received = signal.sigtimedwait(HANDLED_SIGNALS, self._sleep_seconds())
             if received is not None and received.si_signo in STOP_SIGNALS:
-                self._stop(None)
+                self.told_to_stop = True
 
     def ending(self) -> dict[str, object]:
         return {
@@ -265,12 +265,8 @@ class Watch:
         elif self.code is not None:
             self._wind_down(now, min(self.grace_seconds, LEFTOVER_GRACE_SECONDS))
         elif self.told_to_stop or now >= self.limit_at:
-            self._stop(None if self.told_to_stop else "timed_out")
+            self.stop_reason = None if self.told_to_stop else "timed_out"
             self._wind_down(now, self.grace_seconds)
-
-    def _stop(self, reason: str | None) -> None:
-        self.told_to_stop = True
-        self.stop_reason = self.stop_reason or requested_stop() or reason
 
     def _wind_down(self, now: float, grace_seconds: float) -> None:
         self.winding_down, self.kill_at = True, now + grace_seconds
@@ -298,8 +294,7 @@ class Watch:
             boot_id = read_file("/proc/sys/kernel/random/boot_id").decode().strip()
             write_atomically("pid.json", {**identities, "boot_id": boot_id}, durable=False)
             self.published = True
-            if requested_stop() is not None:
-                self._stop(None)
+            self.told_to_stop = requested_stop() is not None
 
 
 # -- the runner

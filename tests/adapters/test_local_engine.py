@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from training_cluster.adapters.local_engine import LocalEngine, fork_server_client
+from training_cluster.adapters.local_engine.attempt_files import AttemptFiles
 from training_cluster.adapters.local_engine.processes import MARKER
 from training_cluster.domain.errors import EngineUnavailable
 from training_cluster.domain.job import AttemptRef, StopReason
@@ -98,16 +101,25 @@ def marked(directory: Path) -> list[int]:
     return [pid for pid, variables in environments().items() if marker in variables]
 
 
+def state_and_parent(pid: int) -> tuple[str, int]:
+    state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    return state, int(parent)
+
+
+def is_living(pid: int) -> bool:
+    try:
+        return state_and_parent(pid)[0] != "Z"
+    except OSError:
+        return False
+
+
 def children(parent: int) -> list[int]:
-    """Living children of a process."""
+    """Children of a process, zombies included."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, ppid = path.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(ppid) == parent and state != "Z":
-            found.append(int(path.parent.name))
+    for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        with contextlib.suppress(OSError):
+            if state_and_parent(pid)[1] == parent:
+                found.append(pid)
     return found
 
 
@@ -127,6 +139,13 @@ def pid_of(launch: Launch, role: str) -> int:
 
 def is_up(launch: Launch) -> Callable[[], bool]:
     return (launch.directory / "pid.json").exists
+
+
+def unmarked_children(launch: Launch) -> list[int]:
+    """Living children of the trainer that cleared their environment."""
+    found = environments()
+    below = children(pid_of(launch, "trainer"))
+    return [pid for pid in below if is_living(pid) and found.get(pid) == [b""]]
 
 
 def log(launch: Launch) -> str:
@@ -256,6 +275,33 @@ async def test_a_stop_while_the_runner_comes_up_is_not_lost(
         assert (ending.code, ending.stop_reason) == (-15, StopReason.CANCELLED)
 
 
+async def test_a_full_disk_keeps_the_reason_of_a_stop_but_not_the_stop(
+    engine: LocalEngine, make: Callable[..., Launch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    started, waiting = make("/bin/sleep", "100"), make("/bin/sleep", "100")
+    await engine.start(started)
+    await eventually(is_up(started))
+    with monkeypatch.context() as disk:
+        disk.setattr(AttemptFiles, "request_stop", refuse)
+        await engine.stop(started.directory, StopReason.CANCELLED)
+        with pytest.raises(EngineUnavailable, match="No space left"):
+            await engine.stop(waiting.directory, StopReason.CANCELLED)
+    ending = await within(engine.wait(started.directory))
+    assert (ending.code, ending.stop_reason) == (-15, None)
+
+
+async def test_files_cut_short_by_a_power_cut_make_a_lost_attempt(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    launch = make("/bin/true")
+    for name in ("started", "pid.json", "stop.json", "lock"):
+        (launch.directory / name).touch()
+    assert await within(engine.wait(launch.directory)) == Exit(code=None)
+
+
 async def test_the_first_reason_to_stop_stands(
     engine: LocalEngine, make: Callable[..., Launch]
 ) -> None:
@@ -303,15 +349,15 @@ async def test_a_runner_killed_is_a_lost_attempt_without_leftovers(
 ) -> None:
     launch = sh(make, f"env -i setsid sleep 98765 & {STUBBORN}")
     await engine.start(launch)
-    await eventually(lambda: len(marked(launch.directory)) >= 3 and is_up(launch)())
-    unmarked = [pid for pid in children(pid_of(launch, "trainer")) if not environments()[pid][0]]
+    await eventually(is_up(launch))
+    await eventually(lambda: len(marked(launch.directory)) >= 3 and unmarked_children(launch))
+    unmarked = unmarked_children(launch)
     os.kill(pid_of(launch, "runner"), signal.SIGKILL)
     ending = await within(engine.wait(launch.directory))
     assert ending == Exit(code=None)
     assert ending.is_lost
     assert marked(launch.directory) == []
-    assert len(unmarked) == 1
-    assert unmarked[0] not in environments() or environments()[unmarked[0]] == [b""]
+    assert not any(is_living(pid) for pid in unmarked)
     assert await engine.look(launch.directory) is Sighting.LOST
 
 
@@ -372,10 +418,12 @@ async def test_a_killed_spare_runner_costs_no_attempt(
     engine: LocalEngine, make: Callable[..., Launch]
 ) -> None:
     await eventually(lambda: len(children(fork_server())) == 1)
-    (spare,) = children(fork_server())
+    server = fork_server()
+    (spare,) = children(server)
     os.kill(spare, signal.SIGKILL)
-    await eventually(lambda: spare not in children(fork_server()))
+    await eventually(lambda: spare not in children(server))
     assert (await run(engine, sh(make, "exit 9"))).code == 9
+    assert fork_server() == server
 
 
 async def test_a_start_given_up_does_not_confuse_the_next(
@@ -404,17 +452,9 @@ async def test_nothing_but_attempts_outlives_the_engine(make: Callable[..., Laun
     spares = set(children(server)) - {spare}
     await engine.close()
     await engine.close()
-    alive = {int(path.name) for path in Path("/proc").glob("[0-9]*")}
-    assert server not in alive
+    assert not Path(f"/proc/{server}").exists()
     await eventually(lambda: not any(is_living(pid) for pid in spares))
     assert (await within(engine.wait(launch.directory))).code == 5
-
-
-def is_living(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 async def test_an_engine_that_cannot_start_attempts_says_why(

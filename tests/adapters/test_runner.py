@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -33,8 +34,9 @@ def write_launch(directory: Path, *argv: str, **changes: Any) -> None:
     (directory / "launch.json").write_text(json.dumps(content | changes))
 
 
-def start_runner(directory: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-I", "-S", str(RUNNER), str(directory)])
+def start_runner(directory: Path, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-I", "-S", str(RUNNER), str(directory)]
+    return subprocess.Popen(command, pass_fds=pass_fds)
 
 
 def run(directory: Path, *argv: str, **changes: Any) -> dict[str, Any]:
@@ -111,6 +113,32 @@ def test_runners_racing_for_an_attempt_launch_it_once(attempt: Path) -> None:
     codes = sorted(process.wait(20) for process in racing)
     assert codes == [runner.RECORDED] + [runner.STARTED_BEFORE] * 5
     assert (attempt / "trainer.log").read_text() == "launched\n"
+
+
+def test_an_attempt_can_be_claimed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner.claim()
+    with pytest.raises(FileExistsError):
+        runner.claim()
+
+
+def test_a_daemon_testing_the_lock_does_not_keep_an_attempt_from_starting(attempt: Path) -> None:
+    write_launch(attempt, "/bin/true")
+    with open(attempt / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        process = start_runner(attempt)
+        eventually((attempt / "trainer.log").exists)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    assert process.wait(20) == runner.RECORDED
+
+
+def test_no_descriptor_passes_through_the_runner(attempt: Path) -> None:
+    write_launch(attempt, "/bin/ls", "/proc/self/fd")
+    with open(os.devnull) as inherited:
+        assert start_runner(attempt, pass_fds=(inherited.fileno(),)).wait(20) == runner.RECORDED
+        listed = (attempt / "trainer.log").read_text().split()
+    assert listed == ["0", "1", "2", "3"]  # 3 is the listing itself
 
 
 def test_a_revoked_launch_starts_nothing(attempt: Path) -> None:

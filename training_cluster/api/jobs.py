@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.responses import PlainTextResponse
 
-from training_cluster.api import logs, render
+from training_cluster.api import examples, logs, render
 from training_cluster.api.auth import Principal
+from training_cluster.api.examples import shown
 from training_cluster.api.problems import documented
 from training_cluster.api.schemas import TrainRequest
 from training_cluster.api.services import Daemon, answer
@@ -27,72 +29,32 @@ from training_cluster.store.jobs import LAST
 
 router = APIRouter(route_class=StrictJsonRoute, tags=["jobs"])
 
-_ID = "0199a0b4-5c1e-7c3a-9f7e-3f1d5b7c9e21"
 _SUBMITTED = {
-    "started": {
-        "value": {
-            "job_id": _ID,
-            "number": 7,
-            "status": "started",
-            "message": "Training job started",
-            "queue_position": None,
-            "wait_reason": None,
-            "estimated_start": None,
-            "warnings": [],
-            "links": render.job_links(_ID),
-        }
-    },
-    "queued": {
-        "value": {
-            "job_id": _ID,
-            "number": 8,
-            "status": "queued",
-            "message": "Training job queued",
-            "queue_position": 1,
-            "wait_reason": {
-                "code": "devices_in_use",
-                "message": "needs 1 device; 0 free; GPU 0: leased by job 7",
-            },
-            "estimated_start": 1795228800.0,
-            "warnings": [],
-            "links": render.job_links(_ID),
+    "model": SubmittedView,
+    "content": {
+        "application/json": {
+            "examples": {
+                "started": {"value": examples.STARTED},
+                "queued": {"value": examples.QUEUED},
+            }
         }
     },
 }
 _REJECTED = {
     "description": "strategy=reject and no device is free; nothing was stored",
     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}},
-    "content": {
-        "application/json": {
-            "example": {
-                "job_id": None,
-                "status": "rejected",
-                "message": "the job was rejected: needs 1 device; 0 free; GPU 0: leased by job 7",
-                "code": "no_device_free",
-                "hint": "submit with strategy=queue to have it wait",
-            }
-        }
-    },
+    "content": {"application/json": {"example": examples.REJECTED}},
 }
-_EXAMPLES: dict[str, Any] = {
-    "basic": {"value": {"dataset_version": "v1.0", "lora_name": "initial-sft"}},
-    "all the documented parameters": {
-        "value": {
-            "model_name": "Qwen/Qwen2.5-1.5B-Instruct",
-            "lora_name": "initial-sft",
-            "lora_version": "2",
-            "dataset_version": "v1.0",
-            "template": "qwen",
-            "cutoff_len": 2048,
-            "max_samples": 10000,
-            "batch_size": 1,
-            "gradient_accumulation_steps": 8,
-            "save_steps": 501,
-            "learning_rate": "2.0e-5",
-            "num_epochs": 2.0,
-            "tracking_backend": "mlflow",
-            "save_name": "test_reasoning",
-        }
+_REQUESTS: dict[str, Any] = {
+    "basic": {"value": examples.BASIC_REQUEST},
+    "all the documented parameters": {"value": examples.FULL_REQUEST},
+}
+_LOG = {
+    "description": "The log, or a part of it.",
+    "content": {"text/plain": {"example": "{'loss': 1.92, 'epoch': 0.67}\n"}},
+    "headers": {
+        "X-Next-Offset": {"schema": {"type": "integer"}, "description": "where to go on"},
+        "X-Job-Status": {"schema": {"type": "string"}, "description": "the job's status"},
     },
 }
 
@@ -101,16 +63,13 @@ _EXAMPLES: dict[str, Any] = {
     "/train",
     summary="Submit a training job",
     responses={
-        200: {
-            "model": SubmittedView,
-            "content": {"application/json": {"examples": _SUBMITTED}},
-        },
+        200: _SUBMITTED,
         409: _REJECTED,
         **documented(IdempotencyMismatch, StorageFull, StoreUnavailable),
     },
 )
 async def submit(
-    body: Annotated[TrainRequest, Body(openapi_examples=_EXAMPLES)],
+    body: Annotated[TrainRequest, Body(openapi_examples=_REQUESTS)],
     daemon: Daemon,
     user: Principal,
     strategy: Annotated[
@@ -153,7 +112,11 @@ def _rejected(error: NoDeviceFree) -> Response:
     return answer(content, 409, {"Retry-After": str(error.retry_after_seconds)})
 
 
-@router.get("/train", summary="List jobs, newest first", responses={200: {"model": JobPage}})
+@router.get(
+    "/train",
+    summary="List jobs, newest first",
+    responses=shown(JobPage, {"jobs": [examples.SUMMARY], "next_cursor": None}),
+)
 async def list_jobs(
     daemon: Daemon,
     _: Principal,
@@ -173,7 +136,7 @@ async def list_jobs(
 @router.get(
     "/train/{job_id}",
     summary="Look at one job",
-    responses={200: {"model": JobView}, **documented(JobNotFound)},
+    responses=shown(JobView, examples.JOB, JobNotFound),
 )
 async def get_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
     """Everything known about a job; its id or its number names it."""
@@ -183,7 +146,7 @@ async def get_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
 @router.delete(
     "/train/{job_id}",
     summary="Cancel a queued or running job",
-    responses={200: {"model": CancelledView}, **documented(JobNotFound, JobAlreadyFinished)},
+    responses=shown(CancelledView, examples.CANCELLED, JobNotFound, JobAlreadyFinished),
 )
 async def cancel_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
     """A queued job is cancelled at once. A running one is told to stop: it may save a checkpoint,
@@ -201,14 +164,11 @@ async def cancel_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
 @router.get(
     "/train/{job_id}/logs",
     summary="Read what the trainer printed",
-    responses={
-        200: {"content": {"text/plain": {}}, "description": "The log, or a part of it."},
-        **documented(JobNotFound),
-    },
+    response_class=PlainTextResponse,
+    responses={200: _LOG, **documented(JobNotFound)},
 )
 async def get_logs(
     job_id: str,
-    request: Request,
     daemon: Daemon,
     _: Principal,
     attempt: Annotated[int | None, Query(ge=1, description="None: the latest.")] = None,

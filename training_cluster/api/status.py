@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from training_cluster import __version__
-from training_cluster.api import render
+from training_cluster.api import examples, render
 from training_cluster.api.auth import Principal
+from training_cluster.api.examples import shown
 from training_cluster.api.services import Daemon, Services, answer
 from training_cluster.api.views import AboutView, AliveView, QueueStateView, ReadyView
 from training_cluster.ui.page import overview_page
@@ -31,7 +32,7 @@ _LINKS = {
 @router.get(
     "/",
     summary="What is here",
-    responses={200: {"model": AboutView, "content": {"text/html": {}}}},
+    responses=shown(AboutView, examples.ABOUT),
 )
 async def front_door(request: Request, daemon: Daemon, _: Principal) -> Response:
     """JSON for programs; a browser gets a page."""
@@ -45,6 +46,10 @@ async def front_door(request: Request, daemon: Daemon, _: Principal) -> Response
     return answer(content)
 
 
+_READY = {
+    "status": "ready",
+    "checks": [{"name": "store", "ok": True, "detail": "writable"}],
+}
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -69,13 +74,13 @@ async def _about(daemon: Services) -> dict[str, Any]:
     }
 
 
-@router.get("/queue", summary="The queue", responses={200: {"model": QueueStateView}})
+@router.get("/queue", summary="The queue", responses=shown(QueueStateView, examples.QUEUE))
 async def get_queue(daemon: Daemon, _: Principal) -> Response:
     """What runs, what waits in which order and why, and the devices."""
     return answer(render.queue_state(await daemon.queue.state()))
 
 
-@router.get("/healthz", summary="Is the daemon alive", responses={200: {"model": AliveView}})
+@router.get("/healthz", summary="Is the daemon alive", responses=shown(AliveView, {"status": "ok"}))
 async def alive() -> Response:
     """Answers as long as the process does."""
     return answer({"status": "ok"})
@@ -84,7 +89,7 @@ async def alive() -> Response:
 @router.get(
     "/readyz",
     summary="Can the daemon do its work",
-    responses={200: {"model": ReadyView}, 503: {"model": ReadyView}},
+    responses={**shown(ReadyView, _READY), 503: {"model": ReadyView}},
 )
 async def ready(daemon: Daemon, _: Principal) -> Response:
     """The store is writable, the scheduler runs, devices can be read; 503 when one does not."""

@@ -1,0 +1,1 @@
+"""The `training-cluster` command: a thin layer over the Python client."""

@@ -73,11 +73,12 @@ class DeviceWatch(Loop):
     async def read(self) -> Inventory:
         """A new reading, or the devices as faulty when it does not come in time."""
         loop = asyncio.get_running_loop()
-        if self._reading is None:
-            self._reading = loop.run_in_executor(self._executor, self._source.read)
-        done, _ = await asyncio.wait({self._reading}, timeout=self._deadline_seconds)
+        reading = self._reading
+        if reading is None:
+            reading = self._reading = loop.run_in_executor(self._executor, self._source.read)
+        done, _ = await asyncio.wait({reading}, timeout=self._deadline_seconds)
         if done:
-            self.latest, self._reading = self._reading.result(), None
+            self.latest, self._reading = reading.result(), None
         else:
             self.latest = _silent(self.latest, self._deadline_seconds, self._clock.now())
             log.error("the driver does not answer", action="devices.deadline")

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _HEAD = 64
 _SAFETY_POLL_SECONDS = 30.0
+_HANDOVER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,18 @@ class Dispatcher(Loop):
         while await self._round(head):
             head *= 4
 
+    async def run_soon(self, patience_seconds: float) -> None:
+        """Start what can start now, but do not wait longer than that for slow devices."""
+        running = asyncio.create_task(self._run_safely(), name="dispatch")
+        await asyncio.wait({running}, timeout=patience_seconds)
+
+    async def _run_safely(self) -> None:
+        try:
+            await self.run_once()
+        except Exception:
+            log.exception("the loop will try again", action="dispatch.error")
+            self.wake()
+
     async def _round(self, head: int) -> bool:
         """Plan over the head of the queue; True when a longer head should be looked at."""
         if not await self._database.read(lambda c: jobs.queued(c, 1)):
@@ -103,12 +116,18 @@ class Dispatcher(Loop):
         await self._devices.fresh()
         snapshot = await self._database.read(lambda c: self.snapshot(c, head))
         decision = plan(snapshot, self._clock.now(), explain=False)
-        self._wake_at = decision.wake_at
+        self._look_again_at(decision.wake_at)
         await self._fail_broken(decision)
         await self._start_all(decision.placements)
         free = sum(status.availability.is_free for status in snapshot.devices)
         self.has_room = free > sum(len(p.devices) for p in decision.placements)
         return self.has_room and len(snapshot.queued) == head
+
+    def _look_again_at(self, wake_at: float | None) -> None:
+        """The plan may have been made by somebody else than the loop: have it set its alarm."""
+        if wake_at != self._wake_at:
+            self._wake_at = wake_at
+            self.wake()
 
     def snapshot(self, connection: sqlite3.Connection, head: int) -> Snapshot:
         """What a plan rests on: the first `head` queued jobs and every device's standing."""
@@ -176,19 +195,24 @@ class Dispatcher(Loop):
         task.add_done_callback(self._starting.discard)
 
     async def _launch(self, start: Start) -> None:
+        ref = start.claimed.ref
         try:
-            launch = await asyncio.to_thread(self._prepare, start)
-            await self._engine.start(launch)
-        except (TrainingClusterError, OSError) as error:
-            log.warning("cannot start", action="attempt.refused", job=start.job.id, why=str(error))
-            await self._supervisor.end(start.claimed.ref, _refusal(error), None)
-            self.wake()
+            await self._engine.start(await asyncio.to_thread(self._prepare, start))
+        except Exception as error:
+            log.warning("cannot start", action="attempt.refused", attempt=str(ref), exc_info=error)
+            verdict = _refusal(error)
+
+            async def refused() -> Verdict:
+                return verdict
+
+            await self._supervisor.conclude(ref, refused, None)
             return
         now = self._clock.now()
-        await self._database.write(lambda c: attempts.mark_running(c, start.claimed, now))
-        self._supervisor.watch(
-            Watched(start.claimed.ref, start.claimed.job_number, start.directory)
-        )
+        try:
+            await self._database.write(lambda c: attempts.mark_running(c, start.claimed, now))
+        except TrainingClusterError:
+            log.exception("runs unrecorded", action="attempt.unrecorded", attempt=str(ref))
+        self._supervisor.watch(Watched(ref, start.claimed.job_number, start.directory))
 
     def _prepare(self, start: Start) -> Launch:
         start.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -206,7 +230,7 @@ class Dispatcher(Loop):
         """End; attempts that are being handed over are handed over first."""
         await super().stop()
         if self._starting:
-            await asyncio.wait(self._starting)
+            await asyncio.wait(self._starting, timeout=_HANDOVER_SECONDS)
 
 
 def _refusal(error: Exception) -> Verdict:

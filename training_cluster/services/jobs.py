@@ -46,6 +46,7 @@ from training_cluster.store.jobs import NewJob
 log = structlog.get_logger(__name__)
 
 _RETRY_AFTER_SECONDS = 30
+_DISPATCH_PATIENCE_SECONDS = 0.15
 
 
 class Strategy(StrEnum):
@@ -125,7 +126,7 @@ class Jobs:
         else:
             job_id, replayed = await self._database.write(lambda c: _insert(c, new))
             if self._dispatcher.has_room and not replayed:
-                await self._dispatcher.run_once()
+                await self._dispatcher.run_soon(_DISPATCH_PATIENCE_SECONDS)
         return await self._database.read(lambda c: self._answer(c, job_id, replayed))
 
     async def _start_or_refuse(self, new: NewJob) -> tuple[str, bool]:

@@ -12,13 +12,15 @@ import structlog
 
 from training_cluster.domain.errors import StaleTransition
 from training_cluster.domain.job import ACTIVE, AttemptRef, Job, JobState, StopReason, Verdict
-from training_cluster.ports import Clock, Engine, Exit, Trainer
+from training_cluster.ports import Clock, Engine, Trainer
 from training_cluster.scheduling import retry
-from training_cluster.services.metrics import MetricsFollower, Tail
+from training_cluster.services.metrics import MetricsFollower
 from training_cluster.store import attempts, jobs
 from training_cluster.store.database import Database
 
 log = structlog.get_logger(__name__)
+
+_AFTER_ERROR_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +65,35 @@ class Supervisor:
         )
         try:
             ending = await self._engine.wait(watched.directory)
-            await self._metrics.catch_up(tail)
         finally:
             self._metrics.drop(watched.ref)
-        await self._conclude_surely(watched, ending, tail)
-        await self.on_devices_freed()
 
-    async def _conclude_surely(self, watched: Watched, ending: Exit, tail: Tail) -> None:
-        """The end of an attempt must reach the store, however long that is unavailable."""
+        async def judged() -> Verdict:
+            await self._metrics.catch_up(tail)
+            job = await self._database.read(lambda c: jobs.find(c, watched.ref.job_id))
+            progress = tail.progress or job.progress
+            return await asyncio.to_thread(
+                self._trainer.judge, job.spec, watched.directory, ending, progress
+            )
+
+        await self.conclude(watched.ref, judged, ending.code)
+
+    async def conclude(
+        self, ref: AttemptRef, judged: Callable[[], Awaitable[Verdict]], exit_code: int | None
+    ) -> None:
+        """See to it that the end of an attempt reaches the store, however long that is
+        unavailable; then have the freed devices given away."""
         while True:
             try:
-                return await self._conclude(watched, ending, tail)
+                await self.end(ref, await judged(), exit_code)
+                break
             except StaleTransition:
-                log.info("already concluded", action="attempt.stale", attempt=str(watched.ref))
-                return None
+                log.info("already concluded", action="attempt.stale", attempt=str(ref))
+                break
             except Exception:
-                log.exception("will try again", action="attempt.conclude", ref=str(watched.ref))
-                await asyncio.sleep(1.0)
-
-    async def _conclude(self, watched: Watched, ending: Exit, tail: Tail) -> None:
-        job = await self._database.read(lambda c: jobs.find(c, watched.ref.job_id))
-        progress = tail.progress or job.progress
-        verdict = await asyncio.to_thread(
-            self._trainer.judge, job.spec, watched.directory, ending, progress
-        )
-        await self.end(watched.ref, verdict, ending.code)
+                log.exception("will try again", action="attempt.conclude", attempt=str(ref))
+                await asyncio.sleep(_AFTER_ERROR_SECONDS)
+        await self.on_devices_freed()
 
     async def end(self, ref: AttemptRef, verdict: Verdict, exit_code: int | None) -> JobState:
         """Store an attempt's end, free its devices, and finish or requeue the job.

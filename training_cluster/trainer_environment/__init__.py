@@ -212,13 +212,15 @@ def _install_pins(path: Path, requirements: Path, log: Path, say: Callable[[str]
     # nothing of a failed run but what its HTTP cache was allowed to store.
     pins, versions = _pins(requirements), _installed_versions(path)
     missing = [pin for pin in pins if not _is_met(pin, versions)]
+    has_raw = int(versions.get("pip", "0").split(".")[0]) >= 25  # an index may be without a new pip
+    bar = ("--progress-bar", "raw" if has_raw else "off")
     done = len(pins) - len(missing)
     for batch in (missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)):
         say(f"packages {done + 1} to {done + len(batch)} of {len(pins)}; the log is {log}")
-        run_pip(python(path), log, say, "--progress-bar", "raw", "--no-deps", *batch)
+        run_pip(python(path), log, say, *bar, "--no-deps", *batch)
         done += len(batch)
     # What the pins' own machine did not need (another Python or processor) comes with this one.
-    run_pip(python(path), log, say, "--progress-bar", "raw", "--requirement", str(requirements))
+    run_pip(python(path), log, say, *bar, "--requirement", str(requirements))
 
 
 def _require_space(path: Path) -> None:

@@ -116,7 +116,7 @@ class AttemptFiles:
         try:
             with open(self.directory / name, "rb") as file:
                 content: dict[str, Any] = json.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a file not synced may be empty after a power cut
             return None
         return content
 

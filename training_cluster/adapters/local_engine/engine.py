@@ -84,16 +84,18 @@ class LocalEngine:
         return ending
 
     async def stop(self, directory: Path, reason: StopReason) -> None:
-        """Leave word why, then tell the runner, if it is up; it reads the word when it comes up."""
+        """Leave word why, then tell the runner, if it is up; it reads the word when it comes up.
+
+        Raises EngineUnavailable if the word cannot be left and no runner could be told.
+        """
         files = AttemptFiles(directory)
-        files.request_stop(reason)
-        pidfd = self._runners.get(directory)
-        if pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        runner = files.runner()
-        if runner is not None:
-            runner.send(signal.SIGTERM)
+        try:
+            files.request_stop(reason)
+        except OSError as error:
+            if not self._terminate_runner(files):
+                raise EngineUnavailable(f"cannot write to {directory}: {error}") from error
+        else:
+            self._terminate_runner(files)
 
     def _sighting(self, files: AttemptFiles) -> Sighting:
         pidfd = self._runners.get(files.directory)
@@ -153,6 +155,16 @@ class LocalEngine:
         server, self._server = self._server, None
         if server is not None:
             await server.end()
+
+    def _terminate_runner(self, files: AttemptFiles) -> bool:
+        told = False
+        pidfd = self._runners.get(files.directory)
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                told = True
+        runner = files.runner()
+        return (runner is not None and runner.send(signal.SIGTERM)) or told
 
     def _forget(self, directory: Path) -> None:
         pidfd = self._runners.pop(directory, None)

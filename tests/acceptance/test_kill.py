@@ -1,0 +1,216 @@
+"""The daemon may die at any moment: nothing is lost, nothing runs twice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+
+from tests.daemon_process import (
+    DaemonProcess,
+    eventually,
+    processes_of,
+    running_daemon,
+    trainer,
+)
+
+
+def launches(record):
+    lines = (record / "launches").read_text().splitlines() if (record / "launches").exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def test_kill_9_with_two_running_and_twenty_queued(tmp_path, record):
+    environment = {
+        "TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 7),
+        "TRAINING_CLUSTER_CPU_SLOTS": "2",
+    }
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        running = [daemon.submit()["job_id"] for _ in range(2)]
+        waiting = [daemon.submit()["job_id"] for _ in range(20)]
+        eventually(lambda: len(launches(record)) == 2)
+        daemon.kill()
+        (record / "release").touch()
+        for job in running:
+            eventually(lambda job=job: (daemon.attempt_dir(job) / "exit.json").exists())
+        (record / "release").unlink()
+        daemon.environment["TRAINING_CLUSTER_TRAINER__COMMAND"] = trainer(
+            "recording", record, 0.02, 0
+        )
+        daemon.start()
+        for job in running:
+            done = daemon.wait_for(job, "failed")
+            assert done["attempts"][0]["exit_code"] == 7, "the true exit code"
+        for job in waiting:
+            assert daemon.wait_for(job)["status"] == "completed"
+    assert sorted(launch["attempt"][0] for launch in launches(record)) == running + waiting, (
+        "each exactly once"
+    )
+    assert started_in_order(tmp_path / "state") == running + waiting
+
+
+def started_in_order(state) -> list[str]:
+    """The jobs in the order in which their attempts were claimed."""
+    connection = sqlite3.connect(state / "queue.db")
+    rows = connection.execute(
+        "SELECT j.id FROM events e JOIN jobs j ON j.number = e.job_number"
+        " WHERE e.type = 'job.starting' ORDER BY e.sequence"
+    ).fetchall()
+    connection.close()
+    return [row[0] for row in rows]
+
+
+def test_a_running_trainer_is_adopted_and_its_end_is_seen(tmp_path, record):
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 5)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()["job_id"]
+        eventually(lambda: launches(record))
+        daemon.kill()
+        daemon.start()
+        assert daemon.job(job)["status"] == "running"
+        (record / "release").touch()
+        assert daemon.wait_for(job, "failed")["attempts"][0]["exit_code"] == 5
+        assert len(launches(record)) == 1
+
+
+def test_an_adopted_job_can_be_cancelled(tmp_path):
+    environment = {
+        "TRAINING_CLUSTER_TRAINER__COMMAND": trainer("stubborn"),
+        "TRAINING_CLUSTER_GRACE_SECONDS": "0.3",
+    }
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()["job_id"]
+        eventually(lambda: len(processes_of(daemon.attempt_dir(job))) >= 3)
+        daemon.kill()
+        daemon.start()
+        daemon.client.delete(f"/train/{job}")
+        daemon.wait_for(job, "cancelled")
+        assert processes_of(daemon.state) == []
+
+
+def test_a_graceful_stop_leaves_jobs_running_and_costs_no_retry(tmp_path, record):
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 0)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()["job_id"]
+        eventually(lambda: launches(record))
+        assert daemon.stop() == 0
+        assert len(processes_of(daemon.attempt_dir(job))) == 1
+        daemon.start()
+        (record / "release").touch()
+        done = daemon.wait_for(job)
+        assert (done["status"], len(done["attempts"])) == ("completed", 1)
+
+
+def test_a_job_whose_runner_was_killed_is_lost_and_swept(tmp_path):
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("stubborn")}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()["job_id"]
+        directory = daemon.attempt_dir(job)
+        eventually(lambda: len(processes_of(directory)) >= 3)
+        pids = json.loads((directory / "pid.json").read_text())
+        subprocess.run(["kill", "-9", str(pids["runner"]["pid"])], check=True)
+        failed = daemon.wait_for(job, "failed")
+        assert failed["error"]["code"] == "lost"
+        assert processes_of(directory) == []
+
+
+def test_progress_and_metrics_are_followed_across_a_restart(tmp_path):
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("stepping", 40, 0.05)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()["job_id"]
+        eventually(lambda: (daemon.job(job)["progress"] or {}).get("step", 0) > 3)
+        daemon.kill()
+        daemon.start()
+        done = daemon.wait_for(job)
+        assert done["progress"]["step"] == done["progress"]["total_steps"] == 40
+        assert done["metrics"]["train/loss"] == 0.1
+
+
+def test_a_second_daemon_on_the_state_directory_exits_1_and_names_the_first(quick_daemon):
+    assert quick_daemon.process is not None
+    second = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "training_cluster",
+            "serve",
+            "--port",
+            "0",
+            "--state-dir",
+            str(quick_daemon.state),
+        ],
+        env=quick_daemon.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"pid {quick_daemon.process.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_port_in_use_ends_the_daemon_before_it_touches_jobs(quick_daemon, tmp_path):
+    other = tmp_path / "other"
+    second = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "training_cluster",
+            "serve",
+            "--port",
+            str(quick_daemon.port),
+            "--state-dir",
+            str(other),
+        ],
+        env=quick_daemon.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "cannot listen" in second.stderr
+    assert not other.exists()
+
+
+def test_every_acknowledged_job_survives_a_kill_in_the_middle_of_a_burst(tmp_path, record):
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 0)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        acknowledged = [daemon.submit()["job_id"] for _ in range(100)]
+        daemon.kill()
+        daemon.start()
+        known, cursor = set(), None
+        while True:
+            params = {"limit": 40} | ({"cursor": cursor} if cursor else {})
+            page = daemon.client.get("/train", params=params).json()
+            known |= {job["job_id"] for job in page["jobs"]}
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert known == set(acknowledged)
+
+
+def test_recovery_starts_an_attempt_that_was_claimed_but_never_started(tmp_path, record):
+    """The moment between claim and start, made by removing what the start left."""
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 0)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()["job_id"]
+        eventually(lambda: launches(record))
+        directory = daemon.attempt_dir(job)
+        daemon.kill()
+        for pid in processes_of(daemon.state):
+            subprocess.run(["kill", "-9", str(pid)], check=True)
+        eventually(lambda: (directory / "exit.json").exists())
+        for name in ("exit.json", "started", "pid.json"):
+            (directory / name).unlink()
+        daemon.start()
+        eventually(lambda: len(launches(record)) == 2)
+        assert launches(record)[1]["attempt"] == launches(record)[0]["attempt"]
+        (record / "release").touch()
+        assert daemon.wait_for(job)["status"] == "completed"
+
+
+def test_the_state_directory_is_private(quick_daemon: DaemonProcess):
+    assert quick_daemon.state.stat().st_mode & 0o077 == 0

@@ -1,0 +1,44 @@
+"""Fixtures every kind of test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_process import DaemonProcess, running_daemon, trainer
+
+pytest_plugins = ["tests.fake_nvml.fixtures"]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """Where the recording trainer writes."""
+    folder = tmp_path / "record"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def quick_daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """A daemon whose trainer is /bin/true."""
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": "/bin/true"}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def held_daemon(tmp_path: Path, record: Path) -> Iterator[DaemonProcess]:
+    """A daemon with one slot whose jobs run until the file `release` appears in `record`."""
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 0)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """A daemon for all tests of a module that leave nothing in it."""
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": "/bin/true"}
+    with running_daemon(tmp_path_factory.mktemp("shared") / "state", environment) as daemon:
+        yield daemon

@@ -1,0 +1,63 @@
+"""The Python client: the daemon's HTTP API as objects, for notebooks and for the command line.
+
+from training_cluster.client import Client
+
+client = Client()
+job = client.submit(dataset_version="v1.0", num_epochs=1)
+print(client.wait(job.job_id).status)
+"""
+
+from training_cluster.client.answers import (
+    About,
+    Attempt,
+    Cancelled,
+    Check,
+    Device,
+    Devices,
+    Hold,
+    Job,
+    JobError,
+    Progress,
+    Queue,
+    QueuedJob,
+    Ready,
+    Released,
+    RunningJob,
+    Submitted,
+    WaitReason,
+)
+from training_cluster.client.client import DEFAULT_URL, Client
+from training_cluster.client.errors import (
+    ApiError,
+    CannotConnect,
+    ClientError,
+    FieldProblem,
+    WaitTimedOut,
+)
+
+__all__ = [
+    "DEFAULT_URL",
+    "About",
+    "ApiError",
+    "Attempt",
+    "Cancelled",
+    "CannotConnect",
+    "Check",
+    "Client",
+    "ClientError",
+    "Device",
+    "Devices",
+    "FieldProblem",
+    "Hold",
+    "Job",
+    "JobError",
+    "Progress",
+    "Queue",
+    "QueuedJob",
+    "Ready",
+    "Released",
+    "RunningJob",
+    "Submitted",
+    "WaitReason",
+    "WaitTimedOut",
+]

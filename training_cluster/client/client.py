@@ -1,0 +1,218 @@
+"""The client class: one method for each thing the daemon can do."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from training_cluster.client import following
+from training_cluster.client.answers import (
+    About,
+    Cancelled,
+    Devices,
+    Hold,
+    Job,
+    JobPage,
+    Queue,
+    Ready,
+    Released,
+    Submitted,
+    read,
+)
+from training_cluster.client.errors import CannotConnect, ClientError
+from training_cluster.client.wire import Wire
+
+DEFAULT_URL = "http://127.0.0.1:23478"
+_PAGE = 100
+
+
+class Client:
+    """A daemon, reached over HTTP. Jobs are named by number or by id.
+
+    Every method raises ApiError when the daemon refuses and CannotConnect when none answers.
+    """
+
+    def __init__(
+        self, base_url: str = DEFAULT_URL, token: str | None = None, timeout: float = 30.0
+    ) -> None:
+        self._wire = Wire(base_url, token, timeout)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the daemon is."""
+        return self._wire.url
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._wire.close()
+
+    def submit(
+        self,
+        job: Mapping[str, Any] | None = None,
+        /,
+        *,
+        strategy: str | None = None,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> Submitted:
+        """Submit a training job; keywords win over the mapping.
+
+        Without a key of the caller's own one is made up, so that the client can send a request
+        again when the connection breaks and the job is stored once.
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        try:
+            response = self._wire.send(
+                "POST",
+                "/train",
+                params={"strategy": strategy},
+                body={**(job or {}), **fields},
+                headers={"Idempotency-Key": key},
+            )
+        except CannotConnect as error:
+            raise _with_key(error, key) from error
+        replayed = response.headers.get("idempotency-replayed") == "true"
+        return read(Submitted, self._wire.parse(response), replayed=replayed)
+
+    def jobs(
+        self, status: str | None = None, user: str | None = None, limit: int | None = None
+    ) -> Iterator[Job]:
+        """Jobs, newest first; pages are fetched as they are needed."""
+        left = limit
+        cursor: str | None = None
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(left, _PAGE)
+            asked = {"status": status, "user": user, "limit": size, "cursor": cursor}
+            page = read(JobPage, self._wire.document("GET", "/train", params=asked))
+            yield from page.jobs
+            left = None if left is None else left - len(page.jobs)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def job(self, job_id: str | int) -> Job:
+        """Everything known about a job."""
+        return read(Job, self._wire.document("GET", _path("train", job_id)))
+
+    def cancel(self, job_id: str | int) -> Cancelled:
+        """Cancel a queued job, or tell a running one to stop."""
+        # not repeatable: the second of two cancellations is refused
+        return read(
+            Cancelled, self._wire.document("DELETE", _path("train", job_id), repeatable=False)
+        )
+
+    def queue(self) -> Queue:
+        """What runs, what waits and why, and the devices."""
+        return read(Queue, self._wire.document("GET", "/queue"))
+
+    def devices(self) -> Devices:
+        """Every device with its standing."""
+        return read(Devices, self._wire.document("GET", "/devices"))
+
+    def hold(self, device: str | int, reason: str, seconds: float | None = None) -> Hold:
+        """Keep a device (UUID or index) out of the queue, for a while or until it is released."""
+        body = {"reason": reason, "seconds": seconds}
+        return read(Hold, self._wire.document("PUT", _path("devices", device, "hold"), body=body))
+
+    def release(self, device: str | int) -> Released:
+        """Give a held device back; `released` is False when nobody held it."""
+        path = _path("devices", device, "hold")
+        return read(Released, self._wire.document("DELETE", path))
+
+    def logs(self, job_id: str | int, tail: int | None = None, attempt: int | None = None) -> str:
+        """What the trainer has printed so far, or its last `tail` lines."""
+        return "".join(self.log_chunks(job_id, tail, attempt))
+
+    def log_chunks(
+        self, job_id: str | int, tail: int | None = None, attempt: int | None = None
+    ) -> Iterator[str]:
+        """As `logs`, piece by piece."""
+        return following.drain(self._log_reader(job_id), attempt, tail)
+
+    def follow_logs(
+        self,
+        job_id: str | int,
+        tail: int | None = None,
+        attempt: int | None = None,
+        *,
+        poll_seconds: float = 1.0,
+        patience_seconds: float = 60.0,
+    ) -> Iterator[str]:
+        """The log as it grows, through all attempts, until the job ends.
+
+        A daemon that does not answer for `patience_seconds` ends it with CannotConnect.
+        """
+        follower = following.LogFollower(
+            lambda: self.job(job_id), self._log_reader(job_id), tail, attempt
+        )
+        return follower.follow(poll_seconds, patience_seconds)
+
+    def wait(
+        self,
+        job_id: str | int,
+        on_change: Callable[[Job], object] | None = None,
+        *,
+        poll_seconds: float = 1.0,
+        timeout: float | None = None,
+        patience_seconds: float = 60.0,
+    ) -> Job:
+        """Wait for the end of a job; `on_change` gets the job at first and at every change.
+
+        Raises WaitTimedOut after `timeout` seconds; the job goes on.
+        """
+        return following.wait(
+            lambda: self.job(job_id),
+            on_change,
+            poll_seconds=poll_seconds,
+            timeout=timeout,
+            patience_seconds=patience_seconds,
+        )
+
+    def about(self) -> About:
+        """The daemon in a few words."""
+        return read(About, self._wire.document("GET", "/"))
+
+    def ready(self) -> Ready:
+        """Whether the daemon can do its work, part by part."""
+        return read(Ready, self._wire.parse(self._wire.send("GET", "/readyz", accept_status=503)))
+
+    def _log_reader(self, job_id: str | int) -> following.ReadLog:
+        path = _path("train", job_id, "logs")
+
+        def read_log(attempt: int | None, tail: int | None, offset: int) -> tuple[bytes, int]:
+            asked = {"attempt": attempt, "tail": tail, "offset": offset or None}
+            response = self._wire.send("GET", path, params=asked)
+            return response.content, self._wire.number(response, "X-Next-Offset")
+
+        return read_log
+
+
+def _path(kind: str, name: str | int, *more: str) -> str:
+    text = str(name)
+    if text.strip(". ") == "":
+        raise ClientError(f"{text!r} names nothing", hint="jobs and devices have numbers and ids")
+    return "/".join(("", kind, quote(text, safe=""), *more))
+
+
+def _with_key(error: CannotConnect, key: str) -> CannotConnect:
+    if not error.was_sent:
+        return error
+    hint = f"whether the job was taken is unknown: submit it again with the idempotency key {key}"
+    return CannotConnect(error.message, hint=hint, was_sent=True)
