@@ -45,8 +45,8 @@ class Dataset:
     """One registered dataset version.
 
     `format` is one of alpaca, sharegpt, openai, preference, text. `files` are absolute;
-    `columns` maps LLaMA-Factory's column roles to the column names in the files, where they
-    differ from the format's own. `sha256` identifies the content.
+    `columns` maps LLaMA-Factory's column roles to column names in the files: every role the rows
+    have, and no other. `sha256` identifies the content.
     """
 
     version: str

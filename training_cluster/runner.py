@@ -24,8 +24,14 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from training_cluster import runner_processes as processes
+else:  # -I and -S hide our package; appended, so that nothing here can shadow the stdlib
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    import runner_processes as processes
+
 MARKER = "TRAINING_CLUSTER_ATTEMPT"
-TRAINER_OOM_SCORE = 500
 LEFTOVER_GRACE_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 LONGEST_SLEEP_SECONDS = 60.0
@@ -52,11 +58,6 @@ class Launch:
 
 
 # -- files of the attempt: the working directory of a runner is the attempt's directory
-
-
-def read_file(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def write_atomically(name: str, content: dict[str, object], *, durable: bool) -> None:
@@ -96,7 +97,7 @@ def record(ending: dict[str, object]) -> None:
 def requested_stop() -> str | None:
     """The reason in stop.json; None when nobody asked for a stop."""
     try:
-        return str(json.loads(read_file("stop.json"))["reason"])
+        return str(json.loads(processes.read_file("stop.json"))["reason"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -118,97 +119,6 @@ def claim() -> None:
     """Mark the attempt as started; raises FileExistsError if it was started before."""
     os.close(os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     sync_directory()
-
-
-# -- processes
-
-
-def process_table() -> dict[int, tuple[int, int]]:
-    """Parent and start time (clock ticks after boot) of every process, by pid."""
-    table = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = read_file(f"/proc/{name}/stat").rpartition(b")")[2].split()
-                table[int(name)] = (int(fields[1]), int(fields[19]))
-    return table
-
-
-def start_time(pid: int) -> int:
-    return int(read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
-
-
-def descendants(root: int) -> list[tuple[int, int]]:
-    """Pid and start time of all processes below `root`, those in other sessions too."""
-    table, found, parents = process_table(), list[tuple[int, int]](), {root}
-    while parents:
-        level = {pid for pid, (parent, _) in table.items() if parent in parents}
-        found += [(pid, table.pop(pid)[1]) for pid in level]
-        parents = level
-    return found
-
-
-def send_signal(pid: int, started: int, number: signal.Signals) -> None:
-    """Signal a process, but never another one that got its pid."""
-    with contextlib.suppress(OSError):
-        handle = os.pidfd_open(pid)
-        try:
-            if start_time(pid) == started:
-                signal.pidfd_send_signal(handle, number)
-        finally:
-            os.close(handle)
-
-
-def executable(name: str, environment: dict[str, str]) -> str:
-    """Find a program on the trainer's own PATH, not on the runner's."""
-    if "/" in name:
-        return name
-    places = (os.path.join(place, name) for place in os.get_exec_path(environment))
-    return next((path for path in places if os.access(path, os.X_OK)), name)
-
-
-def spawn(launch: Launch) -> int:
-    """Start the trainer in a session of its own. It inherits the runner's stdio."""
-    path = executable(launch.argv[0], launch.environment)
-    dispositions = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    try:
-        pid = os.posix_spawn(
-            path,
-            launch.argv,
-            launch.environment,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=dispositions,
-        )
-    except NotImplementedError:  # a Python built against glibc < 2.26 has no setsid here
-        pid = fork_and_exec(path, launch, dispositions)
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
-        file.write(str(TRAINER_OOM_SCORE))
-    return pid
-
-
-def fork_and_exec(path: str, launch: Launch, dispositions: set[signal.Signals]) -> int:
-    """What posix_spawn does, slower."""
-    failure_reader, failure_writer = os.pipe()  # closed by a successful exec
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setsid()
-            for number in dispositions:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            os.execve(path, launch.argv, launch.environment)  # noqa: S606
-        except OSError as error:
-            os.write(failure_writer, str(error.errno).encode())
-        finally:
-            os._exit(127)
-    os.close(failure_writer)
-    with open(failure_reader, "rb") as file:
-        failure = file.read()
-    if failure:
-        os.waitpid(pid, 0)
-        raise OSError(int(failure), os.strerror(int(failure)), path)
-    return pid
 
 
 class Watch:
@@ -273,8 +183,8 @@ class Watch:
         self._signal_all(signal.SIGTERM)
 
     def _signal_all(self, number: signal.Signals) -> None:
-        for pid, started in descendants(os.getpid()):
-            send_signal(pid, started, number)
+        for pid, started in processes.descendants(os.getpid()):
+            processes.send_signal(pid, started, number)
 
     def _sleep_seconds(self) -> float:
         wake_at = self.kill_at if self.winding_down else self.limit_at
@@ -288,10 +198,10 @@ class Watch:
         so that one of the two always sees the other."""
         with contextlib.suppress(OSError):
             identities = {
-                name: {"pid": pid, "start_time": start_time(pid)}
+                name: {"pid": pid, "start_time": processes.start_time(pid)}
                 for name, pid in (("runner", os.getpid()), ("trainer", self.trainer))
             }
-            boot_id = read_file("/proc/sys/kernel/random/boot_id").decode().strip()
+            boot_id = processes.read_file("/proc/sys/kernel/random/boot_id").decode().strip()
             write_atomically("pid.json", {**identities, "boot_id": boot_id}, durable=False)
             self.published = True
             self.told_to_stop = requested_stop() is not None
@@ -334,7 +244,7 @@ def execute(launch: Launch) -> dict[str, object]:
     if requested_stop() is not None:
         return unlaunched(code=-signal.SIGTERM)  # as if the stop had come an instant later
     try:
-        trainer = spawn(launch)
+        trainer = processes.spawn(launch.argv, launch.environment)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         return unlaunched(exec_error=f"cannot execute {launch.argv[:1]}: {cause}")
@@ -353,7 +263,7 @@ def run(directory: str) -> int:
     if lock is None:
         return STARTED_BEFORE
     try:
-        launch = Launch(read_file("launch.json"), os.getcwd())
+        launch = Launch(processes.read_file("launch.json"), os.getcwd())
         claim()
     except FileExistsError:
         return STARTED_BEFORE

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from training_cluster import runner
+from training_cluster import runner, runner_processes
 
 RUNNER = Path(runner.__file__)
 LIBC_SIGNALS = 0b11 << 31  # 32 and 33 belong to glibc, which lets nobody set them
@@ -227,9 +227,12 @@ def test_pid_json_names_the_processes_beyond_doubt(attempt: Path) -> None:
     process = start_runner(attempt)
     eventually((attempt / "pid.json").exists)
     named = read(attempt, "pid.json")
-    assert named["runner"] == {"pid": process.pid, "start_time": runner.start_time(process.pid)}
+    assert named["runner"] == {
+        "pid": process.pid,
+        "start_time": runner_processes.start_time(process.pid),
+    }
     assert named["trainer"]["pid"] in marked(attempt)
-    assert named["trainer"]["start_time"] == runner.start_time(named["trainer"]["pid"])
+    assert named["trainer"]["start_time"] == runner_processes.start_time(named["trainer"]["pid"])
     assert named["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     process.terminate()
     process.wait(20)
@@ -300,9 +303,8 @@ def no_setsid_in_posix_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_setsid_in_posix_spawn")
 def test_a_python_without_setsid_in_posix_spawn_launches_all_the_same(tmp_path: Path) -> None:
-    write_launch(tmp_path, "/bin/sh", "-c", "exec [ $(cut -d' ' -f6 /proc/$$/stat) = $$ ]")
-    launch = runner.Launch((tmp_path / "launch.json").read_bytes(), str(tmp_path))
-    assert os.waitpid(runner.spawn(launch), 0)[1] == 0
-    launch.argv = ["/nowhere/trainer"]
+    leads_its_session = ["/bin/sh", "-c", "exec [ $(cut -d' ' -f6 /proc/$$/stat) = $$ ]"]
+    environment = {"PATH": os.defpath}
+    assert os.waitpid(runner_processes.spawn(leads_its_session, environment), 0)[1] == 0
     with pytest.raises(FileNotFoundError):
-        runner.spawn(launch)
+        runner_processes.spawn(["/nowhere/trainer"], environment)
