@@ -39,6 +39,15 @@ class Result:
 Run = Callable[..., Result]
 
 
+def failed(result: Result, *said: str, code: int = 1) -> None:
+    """A failure in lines for people, without a traceback."""
+    assert result.code == code, result
+    assert result.err.startswith("error: "), result.err
+    assert "Traceback" not in result.err
+    for text in said:
+        assert text in result.err
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings, state or daemon of whoever runs the tests."""
@@ -46,7 +55,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         if name.startswith(("TRAINING_CLUSTER_", "XDG_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("TRAINING_CLUSTER_PORT", "1")
+    monkeypatch.setenv("TRAINING_CLUSTER_URL", "http://127.0.0.1:1")
     # a program started in the background of a shell ignores Ctrl-C, and so would its children
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -116,3 +116,17 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             """Quiet."""
 
     return Handler
+
+
+def always(content: Any, status: int = 200, **headers: str) -> Script:
+    return lambda _: Reply(content, status, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def in_turn(*replies: Reply) -> Script:
+    """Each reply once, the last one for ever."""
+    left = list(replies)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def a_job(status: str = "running", **fields: Any) -> dict[str, Any]:
+    return {"job_id": "u-7", "number": 7, "status": status, **fields}

@@ -26,7 +26,7 @@ _PIPE_WIDTH = 2000
 
 def clean(text: object) -> str:
     """Text without characters that move the cursor, recolour, or reorder what is shown."""
-    return _STEERING.sub("", str(text).replace("\r", "\n"))
+    return _STEERING.sub("", str(text)).replace("\r", "\n")
 
 
 def console(*, stderr: bool = False) -> Console:

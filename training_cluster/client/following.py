@@ -15,6 +15,8 @@ from training_cluster.client.errors import CannotConnect, WaitTimedOut
 
 _T = TypeVar("_T")
 _RETRY_SECONDS = 0.5
+# a job that ends soon is seen to end soon; then looks become as rare as the caller wants
+_FIRST_PAUSE_SECONDS = 0.05
 
 ReadLog = Callable[[int | None, int | None, int], tuple[bytes, int]]
 """From attempt (None: the latest), tail and offset to bytes and the offset behind them."""
@@ -43,17 +45,20 @@ def wait(
     """Look until the job has ended; tells every change. Raises WaitTimedOut."""
     deadline = None if timeout is None else time.monotonic() + timeout
     job, told = look(), None
+    usual_pause = min(_FIRST_PAUSE_SECONDS, poll_seconds)
     while True:
         if on_change is not None and job != told:
             on_change(job)
             told = job
         if job.is_finished:
             return job
-        pause = poll_seconds if deadline is None else min(poll_seconds, deadline - time.monotonic())
+        left = usual_pause if deadline is None else deadline - time.monotonic()
+        pause = min(usual_pause, left)
         if pause <= 0:
             message = f"job {job.number} is {job.status} and has not ended in {timeout:g} s"
             raise WaitTimedOut(message, hint="it goes on; wait for it again")
         time.sleep(pause)
+        usual_pause = min(usual_pause * 1.5, poll_seconds)
         job = patiently(look, patience_seconds)
 
 
