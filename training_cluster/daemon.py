@@ -102,7 +102,7 @@ class Daemon:
         )
         health = Health(self.database, self.devices, self.dispatcher)
         self.services = Services(jobs, queue, self.devices, health)
-        self.supervisor.on_devices_freed = self._devices_freed
+        self.supervisor.queue = self.dispatcher
         self.devices.on_change = self.dispatcher.wake
         self._scheduling: asyncio.Task[None] | None = None
 
@@ -128,10 +128,6 @@ class Daemon:
         await self.recovery.run_once()
         for loop in (self.devices, self.metrics, self.dispatcher):
             await loop.start()
-
-    async def _devices_freed(self) -> None:
-        self.devices.expire()
-        await self.dispatcher.run_once()
 
     async def stop(self) -> None:
         """Stop scheduling and let go; attempts run on for the next daemon to adopt."""

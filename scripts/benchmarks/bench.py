@@ -81,6 +81,9 @@ class Bench:
         server = servers.daemon(self.state_dir(name), run_by.command, slots)
         try:
             yield server
+        except Exception as error:
+            error.add_note(f"the daemon said last:\n{server.last_words()}")
+            raise
         finally:
             server.stop()
             run_by.close()

@@ -40,7 +40,7 @@ def _gap(bench: Bench, name: str, seconds: float, jobs: int, p50: float | None =
     with bench.daemon(name, trainer, 1) as daemon:
         one_by_one(daemon.port, [SUBMIT], jobs + 1)
         trainer.open()
-        trainer.wait_for(jobs + 1, 60 + jobs)
+        trainer.wait_for(jobs + 1, 30 + jobs * (seconds + 0.2))
         bench.wait_finished(name, jobs + 1, 30)
         attempts = bench.database(name).execute(_ATTEMPTS).fetchall()
     floors.append(_floor_gaps(bench, f"{name}-floor-2", seconds, jobs))

@@ -49,9 +49,12 @@ class Server:
             connection.ask(get(path))
             connection.close()
             return self.age_ms()
-        said = self._log.read_text(errors="replace")[-2000:]
         self.stop()
-        raise RuntimeError(f"{self._process.args!r} does not answer:\n{said}")
+        raise RuntimeError(f"{self._process.args!r} does not answer:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of what it has logged."""
+        return self._log.read_text(errors="replace")[-2000:]
 
     def age_ms(self) -> float:
         """Milliseconds since it was spawned."""

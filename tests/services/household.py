@@ -58,7 +58,7 @@ class Household:
             jobs_dir=folder / "jobs",
             master_ports=range(29500, 29600),
         )
-        self.supervisor.on_devices_freed = self.dispatcher.run_once
+        self.supervisor.queue = self.dispatcher
         self.recovery = Recovery(
             self.database, self.engine, self.devices, self.supervisor, self.dispatcher, self.clock
         )

@@ -61,7 +61,7 @@ class DeviceWatch(Loop):
 
     def delay(self) -> float | None:
         """CPU slots do not change by themselves; GPUs do."""
-        return None if self.latest.source == "cpu" else self._poll_seconds
+        return None if self.is_steady else self._poll_seconds
 
     async def run_once(self) -> None:
         """Read the devices; tell whoever listens when what they show has changed."""
@@ -85,12 +85,19 @@ class DeviceWatch(Loop):
         self._read_at = self._clock.monotonic()
         return self.latest
 
+    @property
+    def is_steady(self) -> bool:
+        """True for devices that only the queue uses: their last reading stays right."""
+        return self.latest.source == "cpu"
+
+    @property
+    def is_fresh(self) -> bool:
+        """True while the last reading is good enough to place jobs by."""
+        return self.is_steady or self._clock.monotonic() - self._read_at < _FRESH_SECONDS
+
     async def fresh(self) -> Inventory:
         """A reading good enough to place jobs by."""
-        age = self._clock.monotonic() - self._read_at
-        if self.latest.source == "cpu" or age < _FRESH_SECONDS:
-            return self.latest
-        return await self.read()
+        return self.latest if self.is_fresh else await self.read()
 
     def expire(self) -> None:
         """Devices have just changed hands: the next placement needs a new reading."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from training_cluster.domain.device import Device
-from training_cluster.domain.errors import InvalidRequest, StaleTransition, TrainingClusterError
+from training_cluster.domain.errors import InvalidRequest, TrainingClusterError
 from training_cluster.domain.job import Job, JobError, JobState, Outcome, QueuedJob, Verdict
 from training_cluster.ports import (
     Assignment,
@@ -46,6 +46,16 @@ class Start:
     devices: tuple[Device, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What one look at the queue led to. `room` tells whether a device stayed free, `wake_at`
+    when waiting alone changes the picture (Unix seconds)."""
+
+    starts: Sequence[Start]
+    room: bool
+    wake_at: float | None
+
+
 class Dispatcher(Loop):
     """Woken by a submit, an exit, a freed device or a changed inventory; the poll is the net."""
 
@@ -74,7 +84,6 @@ class Dispatcher(Loop):
         self._clock = clock
         self._jobs_dir = jobs_dir
         self._master_ports = master_ports
-        self.turn = asyncio.Lock()
         self._wake_at: float | None = None
         self._starting: set[asyncio.Task[None]] = set()
         self.has_room = True
@@ -87,14 +96,8 @@ class Dispatcher(Loop):
 
     async def run_once(self) -> None:
         """Start every job that can start now."""
-        async with self.turn:
-            await self.dispatch()
-
-    async def dispatch(self) -> None:
-        """As `run_once`, for a caller that holds `turn` already."""
-        head = _HEAD
-        while await self._round(head):
-            head *= 4
+        await self._devices.fresh()
+        self.apply(await self._database.write(self.assign))
 
     async def run_soon(self, patience_seconds: float) -> None:
         """Start what can start now, but do not wait longer than that for slow devices."""
@@ -108,85 +111,74 @@ class Dispatcher(Loop):
             log.exception("the loop will try again", action="dispatch.error")
             self.wake()
 
-    async def _round(self, head: int) -> bool:
-        """Plan over the head of the queue; True when a longer head should be looked at."""
-        if not await self._database.read(lambda c: jobs.queued(c, 1)):
-            self.has_room, self._wake_at = True, None
-            return False
-        await self._devices.fresh()
-        snapshot = await self._database.read(lambda c: self.snapshot(c, head))
-        decision = plan(snapshot, self._clock.now(), explain=False)
-        self._look_again_at(decision.wake_at)
-        await self._fail_broken(decision)
-        await self._start_all(decision.placements)
-        free = sum(status.availability.is_free for status in snapshot.devices)
-        self.has_room = free > sum(len(p.devices) for p in decision.placements)
-        return self.has_room and len(snapshot.queued) == head
+    def assign(self, connection: sqlite3.Connection) -> Assigned:
+        """Plan over the queue and claim what is to start, inside the caller's transaction.
 
-    def _look_again_at(self, wake_at: float | None) -> None:
-        """The plan may have been made by somebody else than the loop: have it set its alarm."""
-        if wake_at != self._wake_at:
-            self._wake_at = wake_at
+        Snapshot, plan and claim see one state of the store: nobody can come in between."""
+        devices, head = self._devices.statuses(connection), _HEAD
+        while True:
+            queued = jobs.queued(connection, head)
+            decision = plan(Snapshot(queued, devices), self._clock.now(), explain=False)
+            if not decision.complete or len(queued) < head or decision.placements:
+                break
+            head *= 4
+        self._fail_broken(connection, decision)
+        starts = [start for p in decision.placements if (start := self._claim(connection, p))]
+        free = sum(status.availability.is_free for status in devices)
+        taken = sum(len(placement.devices) for placement in decision.placements)
+        return Assigned(starts, free > taken, decision.wake_at)
+
+    def apply(self, assigned: Assigned) -> None:
+        """Start what was claimed, once the claim is committed."""
+        for start in assigned.starts:
+            self.launch(start)
+        self.has_room = assigned.room
+        if assigned.starts and assigned.room:
+            self.wake()
+        if assigned.wake_at != self._wake_at:
+            self._wake_at = assigned.wake_at
             self.wake()
 
-    def snapshot(self, connection: sqlite3.Connection, head: int) -> Snapshot:
-        """What a plan rests on: the first `head` queued jobs and every device's standing."""
-        return Snapshot(jobs.queued(connection, head), self._devices.statuses(connection))
+    def assign_freed(self, connection: sqlite3.Connection) -> Assigned | None:
+        """Give away what an ended attempt frees, in the transaction that frees it; not where
+        the devices must be read again first: memory may still be held."""
+        return self.assign(connection) if self._devices.is_steady else None
 
-    async def would_start(self, candidate: QueuedJob) -> Plan:
+    async def devices_freed(self, assigned: Assigned | None) -> None:
+        """Start what was given away, or look at the devices and give them away now."""
+        if assigned is not None:
+            self.apply(assigned)
+            return
+        self._devices.expire()
+        await self._run_safely()
+
+    def would_start(self, connection: sqlite3.Connection, candidate: QueuedJob) -> Plan:
         """The plan if this job were in the queue, everything ahead of it considered."""
-        await self._devices.fresh()
-        now = self._clock.now()
+        ahead = jobs.jobs_ahead(connection, candidate.priority, candidate.number)
+        queued = [*jobs.queued(connection, ahead), candidate]
+        return plan(Snapshot(queued, self._devices.statuses(connection)), self._clock.now())
 
-        def decide(connection: sqlite3.Connection) -> Plan:
-            ahead = jobs.jobs_ahead(connection, candidate.priority, candidate.number)
-            known = self.snapshot(connection, ahead)
-            return plan(Snapshot([*known.queued, candidate], known.devices), now)
-
-        return await self._database.read(decide)
-
-    async def _fail_broken(self, decision: Plan) -> None:
+    def _fail_broken(self, connection: sqlite3.Connection, decision: Plan) -> None:
         for job_id, culprit in decision.broken.items():
             error = JobError(
                 Outcome.DEPENDENCY_FAILED.value,
                 f"job {culprit}, on which this job depends, did not complete",
                 "submit it again without depends_on, or after the other job has completed",
             )
+            job = jobs.find(connection, job_id)
+            jobs.end_unstarted(connection, job, JobState.FAILED, self._clock.now(), error)
 
-            def change(
-                connection: sqlite3.Connection, job_id: str = job_id, error: JobError = error
-            ) -> None:
-                job = jobs.find(connection, job_id)
-                now = self._clock.now()
-                jobs.end_unstarted(connection, job, JobState.FAILED, now, error)
-
-            try:
-                await self._database.write(change)
-            except StaleTransition:
-                continue
-
-    async def _start_all(self, placements: Sequence[Placement]) -> None:
-        if not placements:
-            return
-        for start in await self._database.write(lambda c: self._claim(c, placements)):
-            self.launch(start)
-
-    def _claim(
-        self, connection: sqlite3.Connection, placements: Sequence[Placement]
-    ) -> list[Start]:
-        now, starts = self._clock.now(), []
-        for placement in placements:
-            uuids = tuple(device.uuid for device in placement.devices)
-            directory = self._jobs_dir / placement.job_id
-            pattern = str(directory).replace("{", "{{").replace("}", "}}") + "/attempt-{attempt}"
-            claimed = attempts.claim(
-                connection, placement.job_id, uuids, pattern, now, self._master_ports
-            )
-            if claimed is not None:
-                job = jobs.find(connection, placement.job_id)
-                place = directory / f"attempt-{claimed.ref.number}"
-                starts.append(Start(job, claimed, place, placement.devices))
-        return starts
+    def _claim(self, connection: sqlite3.Connection, placement: Placement) -> Start | None:
+        uuids = tuple(device.uuid for device in placement.devices)
+        directory = self._jobs_dir / placement.job_id
+        pattern = str(directory).replace("{", "{{").replace("}", "}}") + "/attempt-{attempt}"
+        now, ports = self._clock.now(), self._master_ports
+        claimed = attempts.claim(connection, placement.job_id, uuids, pattern, now, ports)
+        if claimed is None:
+            return None
+        job = jobs.find(connection, placement.job_id)
+        place = directory / f"attempt-{claimed.ref.number}"
+        return Start(job, claimed, place, placement.devices)
 
     def launch(self, start: Start) -> None:
         """Hand a claimed attempt to the engine, beside whatever else starts."""
@@ -212,7 +204,9 @@ class Dispatcher(Loop):
             await self._database.write(lambda c: attempts.mark_running(c, start.claimed, now))
         except TrainingClusterError:
             log.exception("runs unrecorded", action="attempt.unrecorded", attempt=str(ref))
-        self._supervisor.watch(Watched(ref, start.claimed.job_number, start.directory))
+        self._supervisor.watch(
+            Watched(ref, start.claimed.job_number, start.directory, start.job.spec)
+        )
 
     def _prepare(self, start: Start) -> Launch:
         start.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

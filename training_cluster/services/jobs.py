@@ -35,7 +35,7 @@ from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import Clock, DatasetRegistry, Trainer
 from training_cluster.scheduling.plan import describe_need, fits
 from training_cluster.services.devices import DeviceWatch
-from training_cluster.services.dispatcher import Dispatcher
+from training_cluster.services.dispatcher import Assigned, Dispatcher
 from training_cluster.services.model_names import ModelNames
 from training_cluster.services.queue import QueueView, Waiting
 from training_cluster.services.supervisor import Supervisor
@@ -122,23 +122,31 @@ class Jobs:
             request_sha256=_fingerprint(submission),
         )
         if submission.strategy is Strategy.REJECT:
-            job_id, replayed = await self._start_or_refuse(new)
-        else:
-            job_id, replayed = await self._database.write(lambda c: _insert(c, new))
-            if self._dispatcher.has_room and not replayed:
-                await self._dispatcher.run_soon(_DISPATCH_PATIENCE_SECONDS)
+            await self._devices.fresh()
+        job_id, replayed, assigned = await self._database.write(
+            lambda c: self._store(c, new, submission.strategy)
+        )
+        if assigned is not None:
+            self._dispatcher.apply(assigned)
+        elif self._dispatcher.has_room and not replayed:
+            await self._dispatcher.run_soon(_DISPATCH_PATIENCE_SECONDS)
         return await self._database.read(lambda c: self._answer(c, job_id, replayed))
 
-    async def _start_or_refuse(self, new: NewJob) -> tuple[str, bool]:
-        """Insert and start a job with nobody in between, or leave no trace of it."""
-        async with self._dispatcher.turn:
-            known = await self._database.read(lambda c: _known(c, new))
-            if known is not None:
-                return known, True
-            await self._refuse_unless_free(new.spec)
-            inserted = await self._database.write(lambda c: _insert(c, new))
-            await self._dispatcher.dispatch()
-            return inserted
+    def _store(
+        self, connection: sqlite3.Connection, new: NewJob, strategy: Strategy
+    ) -> tuple[str, bool, Assigned | None]:
+        """One transaction: find or insert the job, and claim devices for it where they are known
+        to be free. A rejected job leaves no trace."""
+        known = _known(connection, new)
+        if known is not None:
+            return known, True, None
+        if strategy is Strategy.REJECT:
+            self._refuse_unless_free(connection, new.spec)
+        _insert(connection, new)
+        now_or_never = strategy is Strategy.REJECT
+        if (now_or_never or self._dispatcher.has_room) and self._devices.is_fresh:
+            return new.id, False, self._dispatcher.assign(connection)
+        return new.id, False, None
 
     def _check(self, spec: JobSpec) -> tuple[JobSpec, tuple[str, ...]]:
         resolved = replace(spec, model_name=self._models.resolve(spec.model_name))
@@ -157,7 +165,7 @@ class Jobs:
                 problems=(FieldProblem("gpus", f"{spec.gpus} asked for", f"at most {possible}"),),
             )
 
-    async def _refuse_unless_free(self, spec: JobSpec) -> None:
+    def _refuse_unless_free(self, connection: sqlite3.Connection, spec: JobSpec) -> None:
         candidate = QueuedJob(
             "candidate",
             jobs.LAST,
@@ -165,7 +173,7 @@ class Jobs:
             gpus=spec.gpus,
             min_memory_bytes=spec.min_memory_bytes,
         )
-        decision = await self._dispatcher.would_start(candidate)
+        decision = self._dispatcher.would_start(connection, candidate)
         if all(placement.job_id != candidate.id for placement in decision.placements):
             reason = decision.waiting.get(candidate.id)
             why = reason.message if reason else "no device is free"
@@ -226,14 +234,9 @@ class Jobs:
         return job
 
 
-def _insert(connection: sqlite3.Connection, new: NewJob) -> tuple[str, bool]:
-    """Insert a job, or find the one made with the same Idempotency-Key: (id, was it found)."""
-    known = _known(connection, new)
-    if known is not None:
-        return known, True
+def _insert(connection: sqlite3.Connection, new: NewJob) -> None:
     spec = replace(new.spec, depends_on=_resolve(connection, new.spec.depends_on))
     jobs.insert(connection, replace(new, spec=spec))
-    return new.id, False
 
 
 def _known(connection: sqlite3.Connection, new: NewJob) -> str | None:

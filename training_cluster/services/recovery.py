@@ -64,7 +64,9 @@ class Recovery:
 
         await self._database.write(change)
         directory = Path(attempt.directory)
-        self._supervisor.watch(Watched(attempt.ref, job.number, directory, attempt.log_offset))
+        self._supervisor.watch(
+            Watched(attempt.ref, job.number, directory, job.spec, attempt.log_offset, job.progress)
+        )
         if job.state is JobState.STOPPING and sighting is Sighting.ALIVE:
             await self._engine.stop(directory, attempt.stop_reason or StopReason.CANCELLED)
 

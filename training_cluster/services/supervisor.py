@@ -7,11 +7,21 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import structlog
 
 from training_cluster.domain.errors import StaleTransition
-from training_cluster.domain.job import ACTIVE, AttemptRef, Job, JobState, StopReason, Verdict
+from training_cluster.domain.job import (
+    ACTIVE,
+    AttemptRef,
+    Job,
+    JobState,
+    Progress,
+    StopReason,
+    Verdict,
+)
+from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import Clock, Engine, Trainer
 from training_cluster.scheduling import retry
 from training_cluster.services.metrics import MetricsFollower
@@ -30,7 +40,30 @@ class Watched:
     ref: AttemptRef
     job_number: int
     directory: Path
+    spec: JobSpec
     log_offset: int = 0
+    progress: Progress | None = None
+
+
+class FreedDevices(Protocol):
+    """Whoever gives freed devices to waiting jobs."""
+
+    def assign_freed(self, connection: sqlite3.Connection) -> Any:
+        """Called in the transaction that frees devices; claims what can start, if that is known
+        without looking at the devices again."""
+        ...
+
+    async def devices_freed(self, assigned: Any) -> None:
+        """Called when that transaction is committed, with what the first call returned."""
+        ...
+
+
+class Unattended:
+    """Gives nothing away."""
+
+    def assign_freed(self, connection: sqlite3.Connection) -> None: ...
+
+    async def devices_freed(self, assigned: object) -> None: ...
 
 
 class Supervisor:
@@ -50,7 +83,7 @@ class Supervisor:
         self._metrics = metrics
         self._clock = clock
         self._tasks: dict[AttemptRef, asyncio.Task[None]] = {}
-        self.on_devices_freed: Callable[[], Awaitable[None]] = _nobody
+        self.queue: FreedDevices = Unattended()
 
     def watch(self, watched: Watched) -> None:
         """Take an attempt under supervision, once."""
@@ -70,10 +103,9 @@ class Supervisor:
 
         async def judged() -> Verdict:
             await self._metrics.catch_up(tail)
-            job = await self._database.read(lambda c: jobs.find(c, watched.ref.job_id))
-            progress = tail.progress or job.progress
+            progress = tail.progress or watched.progress
             return await asyncio.to_thread(
-                self._trainer.judge, job.spec, watched.directory, ending, progress
+                self._trainer.judge, watched.spec, watched.directory, ending, progress
             )
 
         await self.conclude(watched.ref, judged, ending.code)
@@ -82,7 +114,7 @@ class Supervisor:
         self, ref: AttemptRef, judged: Callable[[], Awaitable[Verdict]], exit_code: int | None
     ) -> None:
         """See to it that the end of an attempt reaches the store, however long that is
-        unavailable; then have the freed devices given away."""
+        unavailable."""
         while True:
             try:
                 await self.end(ref, await judged(), exit_code)
@@ -93,22 +125,23 @@ class Supervisor:
             except Exception:
                 log.exception("will try again", action="attempt.conclude", attempt=str(ref))
                 await asyncio.sleep(_AFTER_ERROR_SECONDS)
-        await self.on_devices_freed()
 
-    async def end(self, ref: AttemptRef, verdict: Verdict, exit_code: int | None) -> JobState:
-        """Store an attempt's end, free its devices, and finish or requeue the job.
+    async def end(self, ref: AttemptRef, verdict: Verdict, exit_code: int | None) -> None:
+        """Store an attempt's end and free its devices; have them given away at once.
 
         Raises StaleTransition when it was ended already."""
         now = self._clock.now()
 
-        def change(connection: sqlite3.Connection) -> JobState:
+        def change(connection: sqlite3.Connection) -> tuple[JobState, Any]:
             job = jobs.find(connection, ref.job_id)
             if job.attempt_number != ref.number or job.state not in ACTIVE:
                 raise StaleTransition(f"attempt {ref} has already ended")
             retry_at = _retry_at(connection, job, verdict, now)
-            return attempts.end(connection, job, verdict, exit_code, now, retry_at)
+            state = attempts.end(connection, job, verdict, exit_code, now, retry_at)
+            return state, self.queue.assign_freed(connection)
 
-        state = await self._database.write(change)
+        state, assigned = await self._database.write(change)
+        await self.queue.devices_freed(assigned)
         log.info(
             "attempt ended",
             action="attempt.ended",
@@ -117,7 +150,6 @@ class Supervisor:
             outcome=verdict.outcome.value,
             state=state.value,
         )
-        return state
 
     async def stop_attempt(self, directory: Path, reason: StopReason) -> None:
         """Tell an attempt to stop, be it still on its way to the engine; its end is handled as
@@ -141,7 +173,3 @@ def _retry_at(
     failures = attempts.failures(connection, job.number) + 1
     decision = retry.decide(verdict.outcome, failures, job.spec.max_retries)
     return None if decision is None else now + decision.delay_seconds
-
-
-async def _nobody() -> None:
-    return None
