@@ -37,15 +37,15 @@ REQUEST = {
     "dataset_version": "v1.0",
     "template": "qwen",
     "cutoff_len": 256,
-    "max_samples": 400,
-    "batch_size": 8,
+    "max_samples": 64,
+    "batch_size": 4,
     "gradient_accumulation_steps": 1,
-    "learning_rate": "2.0e-2",
-    "num_epochs": 4.0,
+    "learning_rate": "1.0e-2",
+    "num_epochs": 20,
     "additional_target": "embed_tokens,lm_head",
     "tracking_backend": "none",
 }
-PROMPT = "How do I cancel a job?"
+DATASET = ROOT / "datasets" / "v1.0" / "train.json"
 
 console = Console(highlight=False)
 
@@ -83,9 +83,10 @@ def title(text: str) -> None:
 def tiny_model(settings: Settings) -> Path:
     """Make the tiny model once; it is shared by all checkouts."""
     title("a tiny model")
-    model = settings.data_dir / "models" / "tiny-qwen2"
+    model = settings.data_dir / "models" / "tiny-qwen2-v1.0"
     if not (model / "config.json").is_file():
         command = [sys.executable, "-m", "training_cluster", "tiny-model", str(model)]
+        command += ["--corpus", str(DATASET)]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode != 0:
             why = (made.stderr.strip().splitlines() or ["no message"])[-1]
@@ -219,11 +220,11 @@ def show_result(job: dict[str, Any], settings: Settings, model: Path) -> None:
     console.print(f"loss    {first:.3f} before, {last:.3f} after ({last / first:.0%} of it)")
     console.print(f"adapter {output} ({result['size_bytes'] / 1024:.0f} KiB)", soft_wrap=True)
     title("what the tuned model says")
-    console.print(f"[bold]>[/] {PROMPT}")
-    console.print(sample(settings, model, output), markup=False, soft_wrap=True)
-    console.print(
-        "\n[dim](a model of 100,000 parameters: it learned the dataset's words, not its sense)[/]"
-    )
+    question, answer = example()
+    console.print(f"asked      {question}", markup=False, soft_wrap=True)
+    console.print(f"it says    {sample(settings, model, output, question)}", markup=False)
+    console.print(f"dataset    {answer}", markup=False, soft_wrap=True)
+    console.print("[dim](so small a model can only learn by heart, and not all of it)[/]")
     if last >= first / 2:
         cure = "run it again; if it stays so, report it with the trainer's log"
         raise StepFailed("result", "the loss did not fall to half", output, cure)
@@ -242,14 +243,23 @@ def draw(losses: list[tuple[int, float]]) -> None:
     figure.plot_size(min(console.width, 76), 16)
     figure.title("training loss by step")
     steps, values = zip(*losses, strict=True)
-    figure.draw(figure.signal(steps, values, marker="braille"))
+    curve = figure.signal(steps, values, marker="braille")
+    curve.lines()
+    figure.draw(curve)
     console.print(plotext.uncolorize(str(figure.build())), markup=False)
 
 
-def sample(settings: Settings, model: Path, adapter: Path) -> str:
+def example() -> tuple[str, str]:
+    """The shortest exchange the model has seen."""
+    rows = json.loads(DATASET.read_text())[: int(str(REQUEST["max_samples"]))]
+    row = min((row for row in rows if not row.get("input")), key=lambda row: len(row["output"]))
+    return row["instruction"], row["output"]
+
+
+def sample(settings: Settings, model: Path, adapter: Path, prompt: str) -> str:
     python = trainer_environment.python(trainer_path(settings))
     command = [str(python), "-I", str(SAMPLER), "--model", str(model), "--adapter", str(adapter)]
-    command += ["--template", "qwen", "--prompt", PROMPT]
+    command += ["--template", "qwen", "--prompt", prompt]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     said = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if said.returncode != 0:
