@@ -44,6 +44,18 @@ async def test_changes_that_come_together_share_a_commit(database):
     assert 1 <= len(commits) < 100
 
 
+async def test_a_caller_that_goes_away_stops_nobody_else(database):
+    abandoned = [
+        asyncio.ensure_future(database.write(lambda c: jobs.insert(c, a_new_job())))
+        for _ in range(50)
+    ]
+    await asyncio.sleep(0)
+    for write in abandoned:
+        write.cancel()
+    await asyncio.gather(*abandoned, return_exceptions=True)
+    assert await database.write(lambda c: jobs.insert(c, a_new_job())) >= 1
+
+
 async def test_readers_see_only_committed_changes_and_cannot_write(database):
     with pytest.raises(StoreUnavailable):
         await database.read(lambda c: c.execute("DELETE FROM jobs"))

@@ -143,6 +143,10 @@ class Database:
                 return
 
     def _commit(self, batch: list[_Write]) -> None:
+        # from here on a caller that goes away cannot take its change back
+        batch = [item for item in batch if item.future.set_running_or_notify_cancel()]
+        if not batch:
+            return
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for item in batch:
