@@ -38,6 +38,7 @@ from training_cluster.services.health import Health
 from training_cluster.services.jobs import Jobs
 from training_cluster.services.metrics import MetricsFollower
 from training_cluster.services.model_names import ModelNames
+from training_cluster.services.preparation import Preparer
 from training_cluster.services.queue import QueueView
 from training_cluster.services.recovery import Recovery
 from training_cluster.services.supervisor import Supervisor
@@ -73,16 +74,14 @@ class Daemon:
         )
         self.metrics = MetricsFollower(self.database, trainer, clock)
         self.supervisor = Supervisor(self.database, self.engine, trainer, self.metrics, clock)
-        jobs_dir = settings.state_dir / "jobs"
+        preparer = Preparer(self.database, datasets, trainer, settings.state_dir / "jobs")
         self.dispatcher = Dispatcher(
             self.database,
             self.devices,
-            datasets,
-            trainer,
+            preparer,
             self.engine,
             self.supervisor,
             clock,
-            jobs_dir=jobs_dir,
             master_ports=_master_ports(settings),
         )
         self.recovery = Recovery(
@@ -275,6 +274,7 @@ def serve(settings: Settings) -> int:
         build_app(settings, bound=True),
         log_config=None,
         access_log=False,
+        ws="none",
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,

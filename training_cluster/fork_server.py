@@ -1,8 +1,9 @@
 """Starts runners fast: a small process that keeps one runner forked ahead of the next request.
 
 `python -I -S fork_server.py`, with a Unix SOCK_SEQPACKET socket to the daemon as fd 0. It says
-`{"ready": pid}`, then answers each `{"directory"}` with `{"directory", "pid"}` and the runner's
-pidfd, or with `{"directory", "error"}`. It ends when the daemon closes its end; runners run on.
+`{"ready": pid}`, then answers each `{"directory"}` with `{"directory", "pid"}`, the runner's pidfd
+and a socket on which the runner tells the end of its attempt, or with `{"directory", "error"}`.
+It ends when the daemon closes its end; runners run on.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ def become_runner(channel: socket.socket) -> None:
     try:
         runner.detach(keep=channel.fileno())
         request = channel.recv(MAX_REQUEST_BYTES)
-        channel.close()
-        code = runner.run(json.loads(request)["directory"]) if request else 0
+        code = runner.run(json.loads(request)["directory"], channel.send) if request else 0
     except Exception:
         sys.excepthook(*sys.exc_info())  # into trainer.log, once the runner is in its directory
         sys.stderr.flush()
@@ -78,7 +78,7 @@ def hand_over(request: bytes, spare: SpareRunner | None) -> SpareRunner:
 
 
 def answer(daemon: socket.socket, request: bytes, spare: SpareRunner | None) -> None:
-    """Start a runner and send its pidfd, or say why there is none."""
+    """Start a runner and send its pidfd and its channel, or say why there is none."""
     reply: dict[str, object] = {"directory": json.loads(request)["directory"]}
     try:
         started = hand_over(request, spare)
@@ -87,7 +87,7 @@ def answer(daemon: socket.socket, request: bytes, spare: SpareRunner | None) -> 
         return
     try:
         message = json.dumps({**reply, "pid": started.pid}).encode()
-        socket.send_fds(daemon, [message], [started.pidfd])
+        socket.send_fds(daemon, [message], [started.pidfd, started.channel.fileno()])
     finally:
         started.close()
 

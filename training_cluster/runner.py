@@ -10,6 +10,8 @@ and meets it only in the files of the attempt's directory:
     pid.json      pid and start time of runner and trainer, and the boot id
     stop.json     why the attempt is to stop; the daemon writes it before it sends SIGTERM
     exit.json     how the trainer ended; written once no process of the attempt is left
+
+A runner forked by the fork server also tells its daemon, over a socket, what exit.json will say.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from training_cluster import runner_processes as processes
 else:  # -I and -S hide our package; appended, so that nothing here can shadow the stdlib
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
@@ -116,9 +120,10 @@ def take_lock() -> int | None:
 
 
 def claim() -> None:
-    """Mark the attempt as started; raises FileExistsError if it was started before."""
+    """Mark the attempt as started; raises FileExistsError if it was started before.
+
+    It is put on the disk after the spawn: no process lives through a power cut."""
     os.close(os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    sync_directory()
 
 
 class Watch:
@@ -249,14 +254,16 @@ def execute(launch: Launch) -> dict[str, object]:
         cause = getattr(error, "strerror", None) or str(error)
         return unlaunched(exec_error=f"cannot execute {launch.argv[:1]}: {cause}")
     watch = Watch(trainer, launch)
+    with contextlib.suppress(OSError):  # a disk that fails now is met again by exit.json
+        sync_directory()
     watch.follow()
     return watch.ending()
 
 
-def run(directory: str) -> int:
+def run(directory: str, tell: Callable[[bytes], object] | None = None) -> int:
     """Execute the attempt in `directory` unless it was started before or revoked.
 
-    The process must be detached."""
+    The process must be detached. `tell` gets the content of exit.json ahead of the disk."""
     os.chdir(directory)
     redirect(os.open("trainer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1, 2)
     lock = take_lock()
@@ -269,7 +276,11 @@ def run(directory: str) -> int:
         return STARTED_BEFORE
     except FileNotFoundError:
         return REVOKED
-    record(execute(launch))
+    ending = execute(launch)
+    if tell is not None:
+        with contextlib.suppress(OSError):  # nobody listens any more: the file tells the next one
+            tell(json.dumps(ending).encode())
+    record(ending)
     return RECORDED
 
 

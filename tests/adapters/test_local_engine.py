@@ -180,6 +180,7 @@ async def test_secrets_of_a_launch_are_for_the_owners_eyes_only(
 ) -> None:
     launch = make("/bin/true")
     await run(engine, launch)
+    await eventually(lambda: (launch.directory / "exit.json").exists())
     for name in ("launch.json", "trainer.log", "exit.json"):
         assert (launch.directory / name).stat().st_mode & 0o077 == 0
 
@@ -200,7 +201,9 @@ async def test_neither_trainer_nor_runner_inherits_a_descriptor(
     }
     own = [str(launch.directory / "trainer.log")] * 2
     assert targets["trainer"] == ["/dev/null", *own]
-    assert targets["runner"] == ["/dev/null", str(launch.directory / "lock"), *own]
+    *files, channel = targets["runner"]
+    assert files == ["/dev/null", str(launch.directory / "lock"), *own]
+    assert channel.startswith("socket:"), "on which it tells the end"
     await engine.stop(launch.directory, StopReason.CANCELLED)
     await within(engine.wait(launch.directory))
 

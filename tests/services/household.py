@@ -15,6 +15,7 @@ from training_cluster.services.dispatcher import Dispatcher
 from training_cluster.services.jobs import Jobs, Overview, Strategy, Submission
 from training_cluster.services.metrics import MetricsFollower
 from training_cluster.services.model_names import ModelNames
+from training_cluster.services.preparation import Preparer
 from training_cluster.services.queue import QueueView
 from training_cluster.services.recovery import Recovery
 from training_cluster.services.supervisor import Supervisor
@@ -50,12 +51,10 @@ class Household:
         self.dispatcher = Dispatcher(
             self.database,
             self.devices,
-            datasets,
-            trainer,
+            Preparer(self.database, datasets, trainer, folder / "jobs"),
             self.engine,
             self.supervisor,
             self.clock,
-            jobs_dir=folder / "jobs",
             master_ports=range(29500, 29600),
         )
         self.supervisor.queue = self.dispatcher

@@ -59,11 +59,9 @@ class Queue(RuleBasedStateMachine):
 
     def is_ending(self, task: asyncio.Task[None]) -> bool:
         """Whether the attempt of a watching task has ended."""
-        job_id = task.get_name().removeprefix("watch ").split("/")[0]
-        return any(
-            job_id in directory and future.done()
-            for directory, future in self.engine.endings.items()
-        )
+        job_id, attempt = task.get_name().removeprefix("watch ").split("/")
+        place = str(Path(self.folder.name) / "jobs" / job_id / f"attempt-{attempt}")
+        return place in self.engine.endings and self.engine.endings[place].done()
 
     @rule(gpus=st.integers(1, 3), priority=st.integers(-1, 1), retries=st.integers(0, 1))
     def submit(self, gpus: int, priority: int, retries: int) -> None:

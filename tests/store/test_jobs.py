@@ -29,8 +29,8 @@ def insert(connection, **fields):
 
 
 def claim(connection, job, *devices: str):
-    where = f"/state/jobs/{job.id}/attempt-{{attempt}}"
-    return attempts.claim(connection, job.id, devices or ("GPU-0",), where, NOW, PORTS)
+    where = f"/state/jobs/{job.id}/attempt-{job.attempt_number + 1}"
+    return attempts.claim(connection, job, devices or ("GPU-0",), where, NOW, PORTS)
 
 
 def event_types(connection, job) -> list[str]:

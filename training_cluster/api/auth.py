@@ -39,8 +39,10 @@ class Access:
     peers: PeerIdentity
 
 
-def principal(request: Request) -> str:
-    """The name of the user who asks. Raises AccessDenied."""
+async def principal(request: Request) -> str:
+    """The name of the user who asks. Raises AccessDenied.
+
+    Asks the kernel on the event loop: that takes some 30 µs, a thread hop more."""
     access: Access = request.app.state.access
     if access.mode != "open":
         _require_local(request)

@@ -17,6 +17,8 @@ from training_cluster.scheduling.plan import DeviceStatus
 from training_cluster.services.jobs import Overview
 from training_cluster.services.queue import QueueState, Waiting
 
+_SPEC_FIELDS = tuple(JobSpec.__dataclass_fields__)
+
 
 def job_links(job_id: str) -> dict[str, str]:
     """Where to go on from a job."""
@@ -50,7 +52,7 @@ def waiting(prospects: Waiting | None) -> dict[str, Any]:
 
 def config(spec: JobSpec) -> dict[str, Any]:
     """The job's configuration, defaults filled in, secrets masked."""
-    values = asdict(spec)
+    values = {name: getattr(spec, name) for name in _SPEC_FIELDS}
     values["webhook_url"] = masked(spec.webhook_url)
     return values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 GIB = 1024**3
@@ -65,7 +65,6 @@ class JobSpec:
     def from_json(cls, text: str) -> JobSpec:
         """Read a stored spec; keys of other versions of this program are ignored."""
         raw: dict[str, Any] = json.loads(text)
-        known = {f.name for f in fields(cls)}
-        kept = {key: value for key, value in raw.items() if key in known}
+        kept = {key: raw[key] for key in raw.keys() & cls.__dataclass_fields__.keys()}
         kept["depends_on"] = tuple(kept.get("depends_on", ()))
         return cls(**kept)

@@ -10,20 +10,22 @@ from pathlib import Path
 
 import structlog
 
-from training_cluster.domain.device import Device
+from training_cluster.domain.device import Device, Standing
 from training_cluster.domain.errors import InvalidRequest, TrainingClusterError
-from training_cluster.domain.job import Job, JobError, JobState, Outcome, QueuedJob, Verdict
-from training_cluster.ports import (
-    Assignment,
-    Clock,
-    DatasetRegistry,
-    Engine,
-    Launch,
-    Trainer,
+from training_cluster.domain.job import (
+    AttemptRef,
+    Job,
+    JobError,
+    JobState,
+    Outcome,
+    QueuedJob,
+    Verdict,
 )
-from training_cluster.scheduling.plan import Placement, Plan, Snapshot, plan
+from training_cluster.ports import Assignment, Clock, Engine
+from training_cluster.scheduling.plan import DeviceStatus, Placement, Plan, Snapshot, fits, plan
 from training_cluster.services.devices import DeviceWatch
 from training_cluster.services.loop import Loop
+from training_cluster.services.preparation import Preparer
 from training_cluster.services.supervisor import Supervisor, Watched
 from training_cluster.store import attempts, jobs
 from training_cluster.store.attempts import Claimed
@@ -45,15 +47,27 @@ class Start:
     directory: Path
     devices: tuple[Device, ...]
 
+    @property
+    def assignment(self) -> Assignment:
+        """What the trainer needs to know of the claim."""
+        return Assignment(
+            ref=self.claimed.ref,
+            directory=self.directory,
+            devices=self.devices,
+            master_port=self.claimed.master_port,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
     """What one look at the queue led to. `room` tells whether a device stayed free, `wake_at`
-    when waiting alone changes the picture (Unix seconds)."""
+    when waiting alone changes the picture (Unix seconds), `following` which job is likely to get
+    which device next."""
 
     starts: Sequence[Start]
     room: bool
     wake_at: float | None
+    following: tuple[str, Device] | None
 
 
 class Dispatcher(Loop):
@@ -65,24 +79,20 @@ class Dispatcher(Loop):
         self,
         database: Database,
         devices: DeviceWatch,
-        datasets: DatasetRegistry,
-        trainer: Trainer,
+        preparer: Preparer,
         engine: Engine,
         supervisor: Supervisor,
         clock: Clock,
         *,
-        jobs_dir: Path,
         master_ports: range,
     ) -> None:
         super().__init__()
         self._database = database
         self._devices = devices
-        self._datasets = datasets
-        self._trainer = trainer
+        self._preparer = preparer
         self._engine = engine
         self._supervisor = supervisor
         self._clock = clock
-        self._jobs_dir = jobs_dir
         self._master_ports = master_ports
         self._wake_at: float | None = None
         self._starting: set[asyncio.Task[None]] = set()
@@ -126,7 +136,9 @@ class Dispatcher(Loop):
         starts = [start for p in decision.placements if (start := self._claim(connection, p))]
         free = sum(status.availability.is_free for status in devices)
         taken = sum(len(placement.devices) for placement in decision.placements)
-        return Assigned(starts, free > taken, decision.wake_at)
+        room = free > taken
+        following = None if room else _following(queued, decision, devices)
+        return Assigned(starts, room, decision.wake_at, following)
 
     def apply(self, assigned: Assigned) -> None:
         """Start what was claimed, once the claim is committed."""
@@ -135,6 +147,8 @@ class Dispatcher(Loop):
         self.has_room = assigned.room
         if assigned.starts and assigned.room:
             self.wake()
+        if assigned.following is not None:
+            self._preparer.prepare_ahead(*assigned.following)
         if assigned.wake_at != self._wake_at:
             self._wake_at = assigned.wake_at
             self.wake()
@@ -170,15 +184,11 @@ class Dispatcher(Loop):
 
     def _claim(self, connection: sqlite3.Connection, placement: Placement) -> Start | None:
         uuids = tuple(device.uuid for device in placement.devices)
-        directory = self._jobs_dir / placement.job_id
-        pattern = str(directory).replace("{", "{{").replace("}", "}}") + "/attempt-{attempt}"
-        now, ports = self._clock.now(), self._master_ports
-        claimed = attempts.claim(connection, placement.job_id, uuids, pattern, now, ports)
-        if claimed is None:
-            return None
         job = jobs.find(connection, placement.job_id)
-        place = directory / f"attempt-{claimed.ref.number}"
-        return Start(job, claimed, place, placement.devices)
+        directory = self._preparer.directory(AttemptRef(job.id, job.attempt_number + 1))
+        now, ports = self._clock.now(), self._master_ports
+        claimed = attempts.claim(connection, job, uuids, str(directory), now, ports)
+        return None if claimed is None else Start(job, claimed, directory, placement.devices)
 
     def launch(self, start: Start) -> None:
         """Hand a claimed attempt to the engine, beside whatever else starts."""
@@ -189,7 +199,7 @@ class Dispatcher(Loop):
     async def _launch(self, start: Start) -> None:
         ref = start.claimed.ref
         try:
-            await self._engine.start(await asyncio.to_thread(self._prepare, start))
+            await self._engine.start(await self._preparer.launch(start.job.spec, start.assignment))
         except Exception as error:
             log.warning("cannot start", action="attempt.refused", attempt=str(ref), exc_info=error)
             verdict = _refusal(error)
@@ -208,23 +218,25 @@ class Dispatcher(Loop):
             Watched(ref, start.claimed.job_number, start.directory, start.job.spec)
         )
 
-    def _prepare(self, start: Start) -> Launch:
-        start.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        dataset = self._datasets.resolve(start.job.spec.dataset_version)
-        claimed = start.claimed
-        assignment = Assignment(
-            ref=claimed.ref,
-            directory=start.directory,
-            devices=start.devices,
-            master_port=claimed.master_port,
-        )
-        return self._trainer.prepare(start.job.spec, dataset, assignment)
-
     async def stop(self) -> None:
         """End; attempts that are being handed over are handed over first."""
         await super().stop()
+        await self._preparer.close()
         if self._starting:
             await asyncio.wait(self._starting, timeout=_HANDOVER_SECONDS)
+
+
+def _following(
+    queued: Sequence[QueuedJob], decision: Plan, devices: Sequence[DeviceStatus]
+) -> tuple[str, Device] | None:
+    """The first job that stays in the queue and can take over from a single device."""
+    started = {placement.job_id for placement in decision.placements}
+    leased = [s.device for s in devices if s.availability.standing is not Standing.EXCLUDED]
+    for job in queued:
+        if job.id not in started and job.gpus == 1 and not job.waits_for and not job.not_before:
+            device = next((device for device in leased if fits(job, device)), None)
+            return None if device is None else (job.id, device)
+    return None
 
 
 def _refusal(error: Exception) -> Verdict:

@@ -25,7 +25,7 @@ from training_cluster.store import events, jobs
 
 _CLAIM = """
 UPDATE jobs SET state = 'preparing', attempt_number = attempt_number + 1, not_before = NULL
-WHERE id = ? AND state = 'queued' RETURNING number, attempt_number"""
+WHERE number = ? AND state = 'queued' AND attempt_number = ?"""
 _INSERT = """
 INSERT INTO attempts (job_number, number, directory, created_at, master_port)
 VALUES (?, ?, ?, ?, ?)"""
@@ -90,27 +90,26 @@ class Claimed:
 
 def claim(
     connection: sqlite3.Connection,
-    job_id: str,
+    job: Job,
     device_uuids: tuple[str, ...],
     directory: str,
     now: float,
     ports: range,
 ) -> Claimed | None:
-    """Lease the devices to a new attempt of a queued job; `{attempt}` in `directory` becomes its
-    number. None when the job is no longer queued. Raises sqlite3.IntegrityError when a device
-    is leased already: then nothing is changed."""
-    row = connection.execute(_CLAIM, (job_id,)).fetchone()
-    if row is None:
+    """Lease the devices to the next attempt of a queued job, which is to live in `directory`.
+
+    None when the job is no longer queued. Raises sqlite3.IntegrityError when a device is leased
+    already: then nothing is changed."""
+    if connection.execute(_CLAIM, (job.number, job.attempt_number)).rowcount != 1:
         return None
-    number, attempt = row["number"], row["attempt_number"]
+    attempt = job.attempt_number + 1
     port = _free_port(connection, ports) if len(device_uuids) > 1 else None
-    place = directory.format(attempt=attempt)
-    connection.execute(_INSERT, (number, attempt, place, now, port))
+    connection.execute(_INSERT, (job.number, attempt, directory, now, port))
     for uuid in device_uuids:
-        connection.execute(_LEASE, (uuid, number, attempt, now))
+        connection.execute(_LEASE, (uuid, job.number, attempt, now))
     kind = EventType.JOB_STARTING
-    events.append(connection, now, kind, number, attempt, {"devices": device_uuids})
-    return Claimed(AttemptRef(job_id, attempt), number, port)
+    events.append(connection, now, kind, job.number, attempt, {"devices": device_uuids})
+    return Claimed(AttemptRef(job.id, attempt), job.number, port)
 
 
 def _free_port(connection: sqlite3.Connection, ports: range) -> int:

@@ -70,17 +70,7 @@ class AttemptFiles:
     def read_exit(self) -> Exit | None:
         """The runner's record of how the attempt ended, None if there is none."""
         content = self._read("exit.json")
-        if content is None:
-            return None
-        reason = content["stop_reason"]
-        return Exit(
-            code=content["code"],
-            started_at=content["started_at"],
-            ended_at=content["ended_at"],
-            duration_seconds=content["duration_seconds"],
-            stop_reason=StopReason(reason) if reason else None,
-            exec_error=content["exec_error"],
-        )
+        return None if content is None else parse_exit(content)
 
     def runner(self) -> Process | None:
         """The runner named by pid.json; None if there is none or the machine booted since."""
@@ -126,6 +116,19 @@ class AttemptFiles:
         with open(os.open(temporary, flags, 0o600), "w") as file:
             json.dump(content, file)
         os.replace(temporary, self.directory / name)
+
+
+def parse_exit(content: dict[str, Any]) -> Exit:
+    """What exit.json says."""
+    reason = content["stop_reason"]
+    return Exit(
+        code=content["code"],
+        started_at=content["started_at"],
+        ended_at=content["ended_at"],
+        duration_seconds=content["duration_seconds"],
+        stop_reason=StopReason(reason) if reason else None,
+        exec_error=content["exec_error"],
+    )
 
 
 def _share(lock: int) -> bool:

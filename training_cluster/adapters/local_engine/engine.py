@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
 import signal
 import sys
 from pathlib import Path
 
-from training_cluster.adapters.local_engine.attempt_files import AttemptFiles
+from training_cluster.adapters.local_engine.attempt_files import AttemptFiles, parse_exit
 from training_cluster.adapters.local_engine.fork_server_client import (
     ForkServerClient,
     ForkServerGone,
+    OwnRunner,
 )
 from training_cluster.adapters.local_engine.processes import readable, sweep
 from training_cluster.domain.errors import EngineUnavailable
@@ -31,7 +31,7 @@ class LocalEngine:
         self._is_open = False
         self._server: ForkServerClient | None = None
         self._asking = asyncio.Lock()
-        self._runners: dict[Path, int] = {}  # pidfds of the runners this process started
+        self._runners: dict[Path, OwnRunner] = {}  # those this process started
 
     async def open(self) -> None:
         """Start the fork server."""
@@ -71,8 +71,15 @@ class LocalEngine:
         return self._sighting(AttemptFiles(directory))
 
     async def wait(self, directory: Path) -> Exit:
-        """Wait for the end of an attempt; one that nobody started is lost, and never starts."""
+        """Wait for the end of an attempt; one that nobody started is lost, and never starts.
+
+        The runner of a told ending may live on for a moment, until it has that on the disk."""
         files = AttemptFiles(directory)
+        runner = self._runners.get(directory)
+        told = None if runner is None else await runner.ending()
+        if told is not None:
+            self._forget(directory)
+            return parse_exit(told)
         await self._outlast_runner(files)
         while files.look() is Sighting.NEVER and not files.revoke():
             await self._outlast_runner(files)
@@ -98,16 +105,16 @@ class LocalEngine:
             self._terminate_runner(files)
 
     def _sighting(self, files: AttemptFiles) -> Sighting:
-        pidfd = self._runners.get(files.directory)
-        if pidfd is not None and _is_running(pidfd):
+        runner = self._runners.get(files.directory)
+        if runner is not None and _is_running(runner.pidfd):
             return Sighting.ALIVE
         return files.look()
 
     async def _outlast_runner(self, files: AttemptFiles) -> None:
         """Return once no runner has the attempt, whether it was started here or before."""
-        pidfd = self._runners.get(files.directory)
-        if pidfd is not None:
-            await readable(pidfd)
+        own = self._runners.get(files.directory)
+        if own is not None:
+            await readable(own.pidfd)
         while files.look() is Sighting.ALIVE:
             await self._outlast_adopted(files)
 
@@ -122,15 +129,15 @@ class LocalEngine:
 
     async def _start_runner(self, files: AttemptFiles) -> None:
         try:
-            pidfd = await self._ask_for_runner(files.directory)
+            runner = await self._ask_for_runner(files.directory)
         except EngineUnavailable:
             if files.revoke():
                 raise
             return  # the fork server died after it had started the runner
         self._forget(files.directory)
-        self._runners[files.directory] = pidfd
+        self._runners[files.directory] = runner
 
-    async def _ask_for_runner(self, directory: Path) -> int:
+    async def _ask_for_runner(self, directory: Path) -> OwnRunner:
         """Ask a second fork server if the first has died: `started` makes asking twice safe."""
         for _ in range(2):
             try:
@@ -158,18 +165,18 @@ class LocalEngine:
 
     def _terminate_runner(self, files: AttemptFiles) -> bool:
         told = False
-        pidfd = self._runners.get(files.directory)
-        if pidfd is not None:
+        own = self._runners.get(files.directory)
+        if own is not None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                signal.pidfd_send_signal(own.pidfd, signal.SIGTERM)
                 told = True
         runner = files.runner()
         return (runner is not None and runner.send(signal.SIGTERM)) or told
 
     def _forget(self, directory: Path) -> None:
-        pidfd = self._runners.pop(directory, None)
-        if pidfd is not None:
-            os.close(pidfd)
+        runner = self._runners.pop(directory, None)
+        if runner is not None:
+            runner.close()
 
 
 def _is_running(pidfd: int) -> bool:

@@ -20,10 +20,35 @@ SCRIPT = Path(__file__).resolve().parents[2] / "fork_server.py"
 ANSWER_SECONDS = 10.0
 END_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 65536
+DESCRIPTORS = 2
 
 
 class ForkServerGone(Exception):
     """The fork server has died or does not answer."""
+
+
+class OwnRunner:
+    """A runner this process started: its pidfd, and the channel on which it tells the end of its
+    attempt before that is on the disk."""
+
+    def __init__(self, pidfd: int, channel: int) -> None:
+        self.pidfd = pidfd
+        self._channel = socket.socket(fileno=channel)
+
+    async def ending(self) -> dict[str, Any] | None:
+        """Wait for the end of the attempt; what exit.json says or will say, None if the runner
+        ended without a word."""
+        await readable(self._channel.fileno())
+        try:
+            told = self._channel.recv(MAX_MESSAGE_BYTES, socket.MSG_PEEK)
+        except OSError:
+            return None
+        return json.loads(told) if told else None
+
+    def close(self) -> None:
+        """Let go of it; it runs on."""
+        os.close(self.pidfd)
+        self._channel.close()
 
 
 class ForkServerClient:
@@ -54,8 +79,8 @@ class ForkServerClient:
         if "ready" not in message:
             raise ForkServerGone(f"{SCRIPT} says {message}, expected ready")
 
-    async def start_runner(self, directory: Path) -> int:
-        """Have a runner started in an attempt's directory; returns its pidfd.
+    async def start_runner(self, directory: Path) -> OwnRunner:
+        """Have a runner started in an attempt's directory.
 
         Raises ForkServerGone when nobody knows whether it was, EngineUnavailable when it was not.
         """
@@ -64,11 +89,11 @@ class ForkServerClient:
         except OSError as error:
             raise ForkServerGone(f"{SCRIPT} has ended") from error
         message, descriptors = await self._receive()
-        if message["directory"] != str(directory) or not descriptors:
+        if message["directory"] != str(directory) or len(descriptors) != DESCRIPTORS:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise EngineUnavailable(f"no runner for {directory}: {message.get('error', message)}")
-        return descriptors[0]
+        return OwnRunner(*descriptors)
 
     async def end(self) -> None:
         """Close the socket, upon which the fork server ends; kill it if it does not."""
@@ -113,7 +138,7 @@ class ForkServerClient:
         """Like socket.recv_fds, but close-on-exec from the start."""
         size = array.array("i").itemsize
         data, ancillary, _, _ = self._socket.recvmsg(
-            MAX_MESSAGE_BYTES, socket.CMSG_LEN(size), socket.MSG_CMSG_CLOEXEC
+            MAX_MESSAGE_BYTES, socket.CMSG_LEN(DESCRIPTORS * size), socket.MSG_CMSG_CLOEXEC
         )
         descriptors = array.array("i")
         for level, kind, content in ancillary:

@@ -1,0 +1,98 @@
+"""Prepares attempts for the engine: directory, dataset, the trainer's files.
+
+While every device is taken, the next job's files are written ahead, so that a device that becomes
+free does not wait for them. What was written ahead is used only if it fits what was claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from training_cluster.domain.device import Device, DeviceKind
+from training_cluster.domain.job import AttemptRef, JobState
+from training_cluster.domain.spec import JobSpec
+from training_cluster.ports import Assignment, DatasetRegistry, Launch, Trainer
+from training_cluster.store import jobs
+from training_cluster.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """An attempt prepared before its claim."""
+
+    ref: AttemptRef
+    place: object
+    launch: Launch
+
+
+class Preparer:
+    """Turns a spec and an assignment into a launch."""
+
+    def __init__(
+        self, database: Database, datasets: DatasetRegistry, trainer: Trainer, jobs_dir: Path
+    ) -> None:
+        self._database = database
+        self._datasets = datasets
+        self._trainer = trainer
+        self._jobs_dir = jobs_dir
+        self._ahead: _Ahead | None = None
+        self._working: asyncio.Task[None] | None = None
+
+    def directory(self, ref: AttemptRef) -> Path:
+        """Where an attempt lives."""
+        return self._jobs_dir / ref.job_id / f"attempt-{ref.number}"
+
+    async def launch(self, spec: JobSpec, assignment: Assignment) -> Launch:
+        """Write an attempt's files. Raises InvalidRequest and OSError."""
+        if self._working is not None:
+            await asyncio.wait({self._working})
+        ahead = self._ahead
+        if ahead and ahead.ref == assignment.ref and ahead.place == _place(assignment.devices):
+            self._ahead = None
+            return ahead.launch
+        return await asyncio.to_thread(self._prepare, spec, assignment)
+
+    def prepare_ahead(self, job_id: str, device: Device) -> None:
+        """Write the files of a queued single-device job, in case it gets this device next."""
+        known = self._ahead is not None and self._ahead.ref.job_id == job_id
+        if not known and self._working is None:
+            self._working = asyncio.create_task(self._write_ahead(job_id, device), name="ahead")
+
+    async def _write_ahead(self, job_id: str, device: Device) -> None:
+        try:
+            job = await self._database.read(lambda c: jobs.find(c, job_id))
+            if job.state is not JobState.QUEUED:
+                return
+            ref = AttemptRef(job_id, job.attempt_number + 1)
+            assignment = Assignment(ref=ref, directory=self.directory(ref), devices=(device,))
+            launch = await asyncio.to_thread(self._prepare, job.spec, assignment)
+            self._ahead = _Ahead(ref, _place((device,)), launch)
+        except Exception as error:
+            log.info("not ahead", action="preparation.ahead", job=job_id, why=str(error))
+        finally:
+            self._working = None
+
+    def _prepare(self, spec: JobSpec, assignment: Assignment) -> Launch:
+        assignment.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        dataset = self._datasets.resolve(spec.dataset_version)
+        return self._trainer.prepare(spec, dataset, assignment)
+
+    async def close(self) -> None:
+        """Finish what is being written."""
+        if self._working is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._working
+
+
+def _place(devices: tuple[Device, ...]) -> object:
+    """What of a device a launch depends on: one CPU slot is like another."""
+    return tuple(
+        device.kind if device.kind is DeviceKind.CPU else device.uuid for device in devices
+    )
