@@ -192,7 +192,7 @@ def _deep_cursor(daemon: Server, depth: int) -> str:
     """The cursor behind `depth` jobs, found as a client finds it: page by page."""
     cursor = ""
     for _ in range(depth // 1000):
-        page = _page(daemon, f"/train?limit=1000{cursor and f'&cursor={cursor}'}")
+        page = _page(daemon, f"/train?limit=200{cursor and f'&cursor={cursor}'}")
         cursor = page["next_cursor"]
     return cursor
 

@@ -123,30 +123,32 @@ class Jobs:
         )
         if submission.strategy is Strategy.REJECT:
             await self._devices.fresh()
-        job_id, replayed, assigned = await self._database.write(
+        overview, assigned = await self._database.write(
             lambda c: self._store(c, new, submission.strategy)
         )
         if assigned is not None:
             self._dispatcher.apply(assigned)
-        elif self._dispatcher.has_room and not replayed:
+        elif self._dispatcher.has_room and not overview.replayed:
             await self._dispatcher.run_soon(_DISPATCH_PATIENCE_SECONDS)
-        return await self._database.read(lambda c: self._answer(c, job_id, replayed))
+            return await self._database.read(lambda c: self._answer(c, overview.job.id))
+        return overview
 
     def _store(
         self, connection: sqlite3.Connection, new: NewJob, strategy: Strategy
-    ) -> tuple[str, bool, Assigned | None]:
+    ) -> tuple[Overview, Assigned | None]:
         """One transaction: find or insert the job, and claim devices for it where they are known
         to be free. A rejected job leaves no trace."""
         known = _known(connection, new)
         if known is not None:
-            return known, True, None
-        if strategy is Strategy.REJECT:
+            return replace(self._answer(connection, known), replayed=True), None
+        now_or_never, assigned = strategy is Strategy.REJECT, None
+        if now_or_never:
             self._refuse_unless_free(connection, new.spec)
         _insert(connection, new)
-        now_or_never = strategy is Strategy.REJECT
         if (now_or_never or self._dispatcher.has_room) and self._devices.is_fresh:
-            return new.id, False, self._dispatcher.assign(connection)
-        return new.id, False, None
+            assigned = self._dispatcher.assign(connection)
+        job = jobs.find(connection, new.id)
+        return Overview(job, (), self._queue.quick(connection, job), None), assigned
 
     def _check(self, spec: JobSpec) -> tuple[JobSpec, tuple[str, ...]]:
         resolved = replace(spec, model_name=self._models.resolve(spec.model_name))
@@ -183,9 +185,9 @@ class Jobs:
                 hint="submit with strategy=queue to have it wait",
             )
 
-    def _answer(self, connection: sqlite3.Connection, job_id: str, replayed: bool) -> Overview:
+    def _answer(self, connection: sqlite3.Connection, job_id: str) -> Overview:
         job = jobs.find(connection, job_id)
-        return Overview(job, (), self._queue.quick(connection, job), None, replayed)
+        return Overview(job, (), self._queue.waiting(connection, job), None)
 
     async def get(self, key: str) -> Overview:
         """A job by id or number, with attempts and prospects. Raises JobNotFound."""

@@ -15,6 +15,7 @@ from training_cluster.store import attempts, jobs
 from training_cluster.store.database import Database
 
 _EXPLAINED = 256
+_EXPLAINED_AT_ONCE = 8
 _MOST_LISTED = 1000
 
 
@@ -70,11 +71,11 @@ class QueueView:
         return prospects[-1] if prospects else None
 
     def quick(self, connection: sqlite3.Connection, job: Job) -> Waiting | None:
-        """As `waiting`, cheap enough for the answer to a submission: a job that has others
-        before it waits behind them, and no plan is made to say so."""
+        """As `waiting` for the newest job of the store, cheap enough for the answer to its
+        submission: behind several others it waits for them, and no plan is made to say so."""
         if job.state is JobState.QUEUED:
-            ahead = jobs.jobs_ahead(connection, job.priority, job.number)
-            if ahead >= 8:
+            ahead = jobs.jobs_ahead_of_newest(connection, job.priority)
+            if ahead >= _EXPLAINED_AT_ONCE:
                 return Waiting(ahead + 1, _behind(ahead), None)
         return self.waiting(connection, job)
 

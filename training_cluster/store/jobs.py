@@ -40,6 +40,8 @@ SELECT d.number, d.state FROM json_each(?) AS wanted JOIN jobs d ON d.id = wante
 _AHEAD = """
 SELECT (SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE state = 'queued' AND priority > ?1)
      + (SELECT count(*) FROM jobs WHERE state = 'queued' AND priority = ?1 AND number < ?2)"""
+_AHEAD_OF_NEWEST = """
+SELECT coalesce(sum(jobs), 0) - 1 FROM job_counts WHERE state = 'queued' AND priority >= ?"""
 _COUNTS = "SELECT state, sum(jobs) AS jobs FROM job_counts GROUP BY state HAVING sum(jobs) > 0"
 _FINISH_UNSTARTED = """
 UPDATE jobs SET state = ?, finished_at = ?, error_code = ?, error_message = ?, error_hint = ?
@@ -168,6 +170,12 @@ def _dependencies(
 def jobs_ahead(connection: sqlite3.Connection, priority: int, number: int) -> int:
     """How many queued jobs come before this one."""
     count: int = connection.execute(_AHEAD, (priority, number)).fetchone()[0]
+    return count
+
+
+def jobs_ahead_of_newest(connection: sqlite3.Connection, priority: int) -> int:
+    """As `jobs_ahead` for the queued job with the highest number, without counting rows."""
+    count: int = connection.execute(_AHEAD_OF_NEWEST, (priority,)).fetchone()[0]
     return count
 
 
