@@ -55,6 +55,8 @@ class FakeEngine:
 
     async def close(self) -> None: ...
 
+    async def stage(self, launch: Launch) -> None: ...
+
     async def start(self, launch: Launch) -> None:
         if self.refusal is not None:
             raise self.refusal

@@ -74,7 +74,9 @@ class Daemon:
         )
         self.metrics = MetricsFollower(self.database, trainer, clock)
         self.supervisor = Supervisor(self.database, self.engine, trainer, self.metrics, clock)
-        preparer = Preparer(self.database, datasets, trainer, settings.state_dir / "jobs")
+        preparer = Preparer(
+            self.database, datasets, trainer, self.engine, settings.state_dir / "jobs"
+        )
         self.dispatcher = Dispatcher(
             self.database,
             self.devices,

@@ -1,9 +1,10 @@
 """Starts runners fast: a small process that keeps one runner forked ahead of the next request.
 
 `python -I -S fork_server.py`, with a Unix SOCK_SEQPACKET socket to the daemon as fd 0. It says
-`{"ready": pid}`, then answers each `{"directory"}` with `{"directory", "pid"}`, the runner's pidfd
-and a socket on which the runner tells the end of its attempt, or with `{"directory", "error"}`.
-It ends when the daemon closes its end; runners run on.
+`{"ready": pid}`, then answers each `{"directory", "staged"}` with `{"directory", "pid"}`, the
+runner's pidfd and a socket on which the runner tells the end of its attempt, or with
+`{"directory", "error"}`. A staged runner gets ready and starts its trainer when `go` comes over
+that socket. The fork server ends when the daemon closes its end; runners run on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ else:  # -I and -S hide our package; appended, so that nothing here can shadow t
 
 MAX_REQUEST_BYTES = 65536
 CRASHED = 70
+GO = b"go"
 
 
 class SpareRunner:
@@ -54,13 +56,20 @@ def become_runner(channel: socket.socket) -> None:
     code = CRASHED
     try:
         runner.detach(keep=channel.fileno())
-        request = channel.recv(MAX_REQUEST_BYTES)
-        code = runner.run(json.loads(request)["directory"], channel.send) if request else 0
+        received = channel.recv(MAX_REQUEST_BYTES)
+        code = execute(json.loads(received), channel) if received else 0
     except Exception:
         sys.excepthook(*sys.exc_info())  # into trainer.log, once the runner is in its directory
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def execute(request: dict[str, str], channel: socket.socket) -> int:
+    """Run an attempt; a staged one waits for the word, and goes away with whoever could say it."""
+    if not request.get("staged"):
+        return runner.run(request["directory"], channel.send)
+    return runner.run(request["directory"], channel.send, lambda: channel.recv(16) == GO)
 
 
 def hand_over(request: bytes, spare: SpareRunner | None) -> SpareRunner:

@@ -130,6 +130,11 @@ class Engine(Protocol):
         """Let go of resources; attempts run on. May be called twice."""
         ...
 
+    async def stage(self, launch: Launch) -> None:
+        """Get ready to start this attempt very soon; may do nothing. A later `stage` replaces it,
+        and an attempt that is only staged has not been started."""
+        ...
+
     async def start(self, launch: Launch) -> None:
         """Start an attempt; returns once its runner has it. Raises EngineUnavailable."""
         ...

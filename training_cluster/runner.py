@@ -44,7 +44,7 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 HANDLED_SIGNALS = STOP_SIGNALS | {signal.SIGHUP, signal.SIGCHLD}
 
-RECORDED, STARTED_BEFORE, REVOKED = 0, 3, 4
+RECORDED, STARTED_BEFORE, REVOKED, ABANDONED = 0, 3, 4, 5
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -260,10 +260,15 @@ def execute(launch: Launch) -> dict[str, object]:
     return watch.ending()
 
 
-def run(directory: str, tell: Callable[[bytes], object] | None = None) -> int:
+def run(
+    directory: str,
+    tell: Callable[[bytes], object] | None = None,
+    may_start: Callable[[], bool] = lambda: True,
+) -> int:
     """Execute the attempt in `directory` unless it was started before or revoked.
 
-    The process must be detached. `tell` gets the content of exit.json ahead of the disk."""
+    The process must be detached. `tell` gets the content of exit.json ahead of the disk.
+    `may_start` is asked when all is ready; if it says no, the attempt stays unstarted."""
     os.chdir(directory)
     redirect(os.open("trainer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1, 2)
     lock = take_lock()
@@ -271,6 +276,8 @@ def run(directory: str, tell: Callable[[bytes], object] | None = None) -> int:
         return STARTED_BEFORE
     try:
         launch = Launch(processes.read_file("launch.json"), os.getcwd())
+        if not may_start():
+            return ABANDONED
         claim()
     except FileExistsError:
         return STARTED_BEFORE

@@ -17,7 +17,7 @@ from typing import Any
 
 from training_cluster.adapters.local_engine import LocalEngine
 from training_cluster.adapters.local_engine.attempt_files import AttemptFiles
-from training_cluster.adapters.local_engine.fork_server_client import ForkServerClient
+from training_cluster.adapters.local_engine.fork_server_client import ForkServerClient, OwnRunner
 from training_cluster.domain.job import AttemptRef
 from training_cluster.ports import Launch, Sighting
 
@@ -25,7 +25,8 @@ POINTS: dict[str, tuple[type, str]] = {
     "before_launch_json": (AttemptFiles, "write_launch"),
     "before_request": (ForkServerClient, "start_runner"),
     "before_reply": (ForkServerClient, "_receive"),
-    "before_exit_is_read": (AttemptFiles, "read_exit"),
+    "before_go": (OwnRunner, "go"),
+    "before_exit_is_read": (OwnRunner, "ending"),
 }
 AFTER = "after_reply"
 CRASH_POINTS = (*POINTS, AFTER)
@@ -40,10 +41,12 @@ def arm(point: str) -> None:
     if point == AFTER:
         answer = ForkServerClient.start_runner
 
-        async def start_and_die(self: ForkServerClient, directory: Path) -> int:
-            await answer(self, directory)
+        async def start_and_die(
+            self: ForkServerClient, directory: Path, *, staged: bool = False
+        ) -> OwnRunner:
+            runner = await answer(self, directory, staged=staged)
             die()
-            return -1
+            return runner
 
         ForkServerClient.start_runner = start_and_die  # type: ignore[method-assign]
         return
@@ -62,15 +65,16 @@ def arm(point: str) -> None:
 async def see_through(engine: LocalEngine, directory: Path) -> None:
     want = json.loads((directory / "want.json").read_text())
     if await engine.look(directory) is Sighting.NEVER:
-        await engine.start(
-            Launch(
-                ref=AttemptRef("job", 1),
-                directory=directory,
-                argv=tuple(want["argv"]),
-                environment={"PATH": os.defpath},
-                grace_seconds=1,
-            )
+        launch = Launch(
+            ref=AttemptRef("job", 1),
+            directory=directory,
+            argv=tuple(want["argv"]),
+            environment={"PATH": os.defpath},
+            grace_seconds=1,
         )
+        if want.get("staged"):
+            await engine.stage(launch)
+        await engine.start(launch)
     ending = await engine.wait(directory)
     (directory / "done.tmp").write_text(json.dumps({"code": ending.code}))
     (directory / "done.tmp").rename(directory / "done.json")

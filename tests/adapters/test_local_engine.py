@@ -20,7 +20,7 @@ import pytest
 
 from training_cluster.adapters.local_engine import LocalEngine, fork_server_client
 from training_cluster.adapters.local_engine.attempt_files import AttemptFiles
-from training_cluster.adapters.local_engine.processes import MARKER
+from training_cluster.adapters.local_engine.processes import MARKER, readable
 from training_cluster.domain.errors import EngineUnavailable
 from training_cluster.domain.job import AttemptRef, StopReason
 from training_cluster.ports import Exit, Launch, Sighting
@@ -415,6 +415,61 @@ async def test_a_fork_server_that_hangs_is_replaced(
     monkeypatch.setattr(fork_server_client, "ANSWER_SECONDS", 0.5)
     assert (await run(engine, sh(make, "exit 9"))).code == 9
     assert fork_server() != hung
+
+
+async def test_a_staged_attempt_starts_only_by_the_word(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    launch = sh(make, "echo up; exit 7")
+    await engine.stage(launch)
+    await eventually(lambda: (launch.directory / "trainer.log").exists())
+    assert not (launch.directory / "started").exists()
+    assert (await run(engine, launch)).code == 7
+    assert (launch.directory / "trainer.log").read_text() == "up\n"
+
+
+async def test_a_staged_attempt_that_is_started_otherwise_runs_as_told_last(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    staged = sh(make, "exit 1")
+    await engine.stage(staged)
+    told = replace(staged, argv=("/bin/sh", "-c", "exit 2"))
+    assert (await run(engine, told)).code == 2
+
+
+async def test_staging_another_attempt_lets_go_of_the_first(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    first, second = sh(make, "exit 1"), sh(make, "exit 2")
+    await engine.stage(first)
+    await engine.stage(second)
+    assert await engine.look(first.directory) is Sighting.NEVER
+    assert (await run(engine, first)).code == 1
+    assert (await run(engine, second)).code == 2
+
+
+async def test_a_staged_runner_killed_costs_no_attempt(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    launch = sh(make, "exit 3")
+    await engine.stage(launch)
+    assert engine._staged is not None
+    signal.pidfd_send_signal(engine._staged[1].pidfd, signal.SIGKILL)
+    await readable(engine._staged[1].pidfd)
+    assert (await run(engine, launch)).code == 3
+
+
+async def test_a_staged_attempt_is_unstarted_once_its_daemon_is_gone(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    launch = sh(make, "exit 4")
+    await engine.stage(launch)
+    await engine.close()
+    heir = LocalEngine()
+    await heir.open()
+    assert await heir.look(launch.directory) is Sighting.NEVER
+    assert (await run(heir, launch)).code == 4
+    await heir.close()
 
 
 async def test_a_killed_spare_runner_costs_no_attempt(

@@ -21,6 +21,7 @@ CRASH_POINTS = (
     "before_request",
     "before_reply",
     "after_reply",
+    "before_go",
     "before_exit_is_read",
 )
 SCRIPT = 'echo launched; sleep "$1"; exit "$2"'
@@ -42,7 +43,8 @@ class KillLoop:
             code = self.codes[directory] = len(self.codes) % 120
             seconds = f"{self.chance.uniform(0, 0.4):.3f}"
             argv = ["/bin/sh", "-c", SCRIPT, "trainer", seconds, str(code)]
-            (directory / "want.tmp").write_text(json.dumps({"argv": argv}))
+            want = {"argv": argv, "staged": self.chance.random() < 0.5}
+            (directory / "want.tmp").write_text(json.dumps(want))
             (directory / "want.tmp").rename(directory / "want.json")
 
     def round(self) -> None:

@@ -51,7 +51,7 @@ class Household:
         self.dispatcher = Dispatcher(
             self.database,
             self.devices,
-            Preparer(self.database, datasets, trainer, folder / "jobs"),
+            Preparer(self.database, datasets, trainer, self.engine, folder / "jobs"),
             self.engine,
             self.supervisor,
             self.clock,

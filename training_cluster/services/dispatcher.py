@@ -95,6 +95,7 @@ class Dispatcher(Loop):
         self._clock = clock
         self._master_ports = master_ports
         self._wake_at: float | None = None
+        self._following: tuple[str, Device] | None = None
         self._starting: set[asyncio.Task[None]] = set()
         self.has_room = True
 
@@ -147,8 +148,9 @@ class Dispatcher(Loop):
         self.has_room = assigned.room
         if assigned.starts and assigned.room:
             self.wake()
-        if assigned.following is not None:
-            self._preparer.prepare_ahead(*assigned.following)
+        self._following = assigned.following
+        if not assigned.starts:
+            self._prepare_following()
         if assigned.wake_at != self._wake_at:
             self._wake_at = assigned.wake_at
             self.wake()
@@ -196,6 +198,11 @@ class Dispatcher(Loop):
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
+    def _prepare_following(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            self._preparer.prepare_ahead(*following)
+
     async def _launch(self, start: Start) -> None:
         ref = start.claimed.ref
         try:
@@ -217,6 +224,7 @@ class Dispatcher(Loop):
         self._supervisor.watch(
             Watched(ref, start.claimed.job_number, start.directory, start.job.spec)
         )
+        self._prepare_following()  # not earlier: it would compete with the start
 
     async def stop(self) -> None:
         """End; attempts that are being handed over are handed over first."""

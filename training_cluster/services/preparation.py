@@ -1,7 +1,8 @@
 """Prepares attempts for the engine: directory, dataset, the trainer's files.
 
-While every device is taken, the next job's files are written ahead, so that a device that becomes
-free does not wait for them. What was written ahead is used only if it fits what was claimed.
+While every device is taken, the next job is made ready ahead, down to a runner that only waits for
+the word, so that a device that becomes free does not wait for that. What was made ready is used
+only if it fits what was claimed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 from training_cluster.domain.device import Device, DeviceKind
 from training_cluster.domain.job import AttemptRef, JobState
 from training_cluster.domain.spec import JobSpec
-from training_cluster.ports import Assignment, DatasetRegistry, Launch, Trainer
+from training_cluster.ports import Assignment, DatasetRegistry, Engine, Launch, Trainer
 from training_cluster.store import jobs
 from training_cluster.store.database import Database
 
@@ -36,11 +37,17 @@ class Preparer:
     """Turns a spec and an assignment into a launch."""
 
     def __init__(
-        self, database: Database, datasets: DatasetRegistry, trainer: Trainer, jobs_dir: Path
+        self,
+        database: Database,
+        datasets: DatasetRegistry,
+        trainer: Trainer,
+        engine: Engine,
+        jobs_dir: Path,
     ) -> None:
         self._database = database
         self._datasets = datasets
         self._trainer = trainer
+        self._engine = engine
         self._jobs_dir = jobs_dir
         self._ahead: _Ahead | None = None
         self._working: asyncio.Task[None] | None = None
@@ -60,7 +67,7 @@ class Preparer:
         return await asyncio.to_thread(self._prepare, spec, assignment)
 
     def prepare_ahead(self, job_id: str, device: Device) -> None:
-        """Write the files of a queued single-device job, in case it gets this device next."""
+        """Get a queued single-device job ready, in case it gets this device next."""
         known = self._ahead is not None and self._ahead.ref.job_id == job_id
         if not known and self._working is None:
             self._working = asyncio.create_task(self._write_ahead(job_id, device), name="ahead")
@@ -73,6 +80,7 @@ class Preparer:
             ref = AttemptRef(job_id, job.attempt_number + 1)
             assignment = Assignment(ref=ref, directory=self.directory(ref), devices=(device,))
             launch = await asyncio.to_thread(self._prepare, job.spec, assignment)
+            await self._engine.stage(launch)
             self._ahead = _Ahead(ref, _place((device,)), launch)
         except Exception as error:
             log.info("not ahead", action="preparation.ahead", job=job_id, why=str(error))

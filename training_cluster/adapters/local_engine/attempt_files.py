@@ -56,6 +56,10 @@ class AttemptFiles:
                 return Sighting.EXITED
             return Sighting.LOST if self._exists("started") else Sighting.NEVER
 
+    def is_started(self) -> bool:
+        """Whether a runner has gone on to launch the trainer."""
+        return self._exists("started")
+
     def revoke(self) -> bool:
         """Make sure that an attempt that was never started stays so; False if it was started.
 

@@ -21,6 +21,7 @@ from training_cluster.domain.job import StopReason
 from training_cluster.ports import Exit, Launch, Sighting
 
 PID_FILE_POLL_SECONDS = 0.005  # only until the runner has written pid.json
+UNDECIDED_SECONDS = 2.0
 
 
 class LocalEngine:
@@ -32,6 +33,7 @@ class LocalEngine:
         self._server: ForkServerClient | None = None
         self._asking = asyncio.Lock()
         self._runners: dict[Path, OwnRunner] = {}  # those this process started
+        self._staged: tuple[Launch, OwnRunner] | None = None
 
     async def open(self) -> None:
         """Start the fork server."""
@@ -47,15 +49,29 @@ class LocalEngine:
         """End the fork server; runners and their attempts run on."""
         async with self._asking:
             self._is_open = False
+            await self._abandon()
             await self._drop_server()
         for directory in list(self._runners):
             self._forget(directory)
+
+    async def stage(self, launch: Launch) -> None:
+        """Have a runner ready that only needs the word to start this attempt, instead of the one
+        staged before. Whoever else looks at the attempt meanwhile finds it locked."""
+        files = AttemptFiles(launch.directory)
+        async with self._asking:
+            await self._abandon()
+            if files.look() is not Sighting.NEVER:
+                return
+            files.write_launch(launch)
+            self._staged = launch, await self._ask_for_runner(launch.directory, staged=True)
 
     async def start(self, launch: Launch) -> None:
         """Have a runner launch an attempt; nothing happens if it was started before.
 
         After EngineUnavailable the attempt has not run and will not.
         """
+        if await self._start_staged(launch):
+            return
         files = AttemptFiles(launch.directory)
         if self._sighting(files) is not Sighting.NEVER:
             return
@@ -67,8 +83,17 @@ class LocalEngine:
             await self._start_runner(files)
 
     async def look(self, directory: Path) -> Sighting:
-        """What is known about an attempt."""
-        return self._sighting(AttemptFiles(directory))
+        """What is known about an attempt.
+
+        A runner that has its lock but has not started is about to, or about to go away with the
+        daemon that staged it: the answer waits for that."""
+        files = AttemptFiles(directory)
+        patience = asyncio.get_running_loop().time() + UNDECIDED_SECONDS
+        while (sighting := self._sighting(files)) is Sighting.ALIVE and not files.is_started():
+            if asyncio.get_running_loop().time() > patience:
+                break
+            await asyncio.sleep(PID_FILE_POLL_SECONDS)
+        return sighting
 
     async def wait(self, directory: Path) -> Exit:
         """Wait for the end of an attempt; one that nobody started is lost, and never starts.
@@ -104,6 +129,29 @@ class LocalEngine:
         else:
             self._terminate_runner(files)
 
+    async def _start_staged(self, launch: Launch) -> bool:
+        """Start the staged runner if it was staged for exactly this launch."""
+        if self._staged is None or self._staged[0].directory != launch.directory:
+            return False
+        async with self._asking:
+            if self._staged is None:
+                return False
+            staged, runner = self._staged
+            if staged == launch:
+                with contextlib.suppress(OSError):
+                    runner.go()
+                    self._staged = None
+                    self._runners[launch.directory] = runner
+                    return True
+            await self._abandon()
+        return False
+
+    async def _abandon(self) -> None:
+        """Send the staged runner away; its attempt can then be started by another."""
+        if self._staged is not None:
+            (_, runner), self._staged = self._staged, None
+            await runner.abandon()
+
     def _sighting(self, files: AttemptFiles) -> Sighting:
         runner = self._runners.get(files.directory)
         if runner is not None and _is_running(runner.pidfd):
@@ -137,11 +185,12 @@ class LocalEngine:
         self._forget(files.directory)
         self._runners[files.directory] = runner
 
-    async def _ask_for_runner(self, directory: Path) -> OwnRunner:
+    async def _ask_for_runner(self, directory: Path, *, staged: bool = False) -> OwnRunner:
         """Ask a second fork server if the first has died: `started` makes asking twice safe."""
         for _ in range(2):
             try:
-                return await (await self._live_server()).start_runner(directory)
+                server = await self._live_server()
+                return await server.start_runner(directory, staged=staged)
             except ForkServerGone as error:
                 cause = str(error)
                 await self._drop_server()

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ ANSWER_SECONDS = 10.0
 END_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 65536
 DESCRIPTORS = 2
+GO = b"go"
 
 
 class ForkServerGone(Exception):
@@ -34,6 +36,21 @@ class OwnRunner:
     def __init__(self, pidfd: int, channel: int) -> None:
         self.pidfd = pidfd
         self._channel = socket.socket(fileno=channel)
+
+    def go(self) -> None:
+        """Let a staged runner start its trainer. Raises OSError if it is gone."""
+        self._channel.send(GO)
+
+    async def abandon(self) -> None:
+        """Have a staged runner go away; returns when it has let go of its attempt."""
+        self._channel.close()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await readable(self.pidfd)
+        except TimeoutError:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            await readable(self.pidfd)
+        os.close(self.pidfd)
 
     async def ending(self) -> dict[str, Any] | None:
         """Wait for the end of the attempt; what exit.json says or will say, None if the runner
@@ -79,13 +96,14 @@ class ForkServerClient:
         if "ready" not in message:
             raise ForkServerGone(f"{SCRIPT} says {message}, expected ready")
 
-    async def start_runner(self, directory: Path) -> OwnRunner:
-        """Have a runner started in an attempt's directory.
+    async def start_runner(self, directory: Path, *, staged: bool = False) -> OwnRunner:
+        """Have a runner started in an attempt's directory; a staged one waits for `go`.
 
         Raises ForkServerGone when nobody knows whether it was, EngineUnavailable when it was not.
         """
         try:
-            self._socket.send(json.dumps({"directory": str(directory)}).encode())
+            request = {"directory": str(directory), "staged": staged}
+            self._socket.send(json.dumps(request).encode())
         except OSError as error:
             raise ForkServerGone(f"{SCRIPT} has ended") from error
         message, descriptors = await self._receive()
