@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from filelock import FileLock, Timeout
 
 from training_cluster import trainer_environment
 from training_cluster.adapters.cpu import CpuInventory
@@ -29,7 +27,7 @@ from training_cluster.api.app import create_app
 from training_cluster.api.auth import Access
 from training_cluster.api.services import Services
 from training_cluster.domain.device import MIB, BusyPolicy, Inventory
-from training_cluster.domain.errors import CannotStart, PortInUse, StateDirectoryInUse
+from training_cluster.domain.errors import CannotStart, PortInUse
 from training_cluster.logs import configure_logging
 from training_cluster.ports import DeviceInventory, Trainer
 from training_cluster.services.devices import DeviceWatch
@@ -43,12 +41,11 @@ from training_cluster.services.queue import QueueView
 from training_cluster.services.recovery import Recovery
 from training_cluster.services.supervisor import Supervisor
 from training_cluster.settings import Settings
+from training_cluster.state_lock import sole_owner
 from training_cluster.store.database import Database
 
 log = structlog.get_logger(__name__)
 
-# a child of a daemon killed a moment ago can still hold the inherited lock
-_LOCK_PATIENCE_SECONDS = 3.0
 # uvicorn brings the app up before it binds: time for it to fail on a port in use
 _BIND_SECONDS = 0.2
 _SHUTDOWN_SECONDS = 3
@@ -118,6 +115,12 @@ class Daemon:
             devices=len(inventory.devices),
             fault=inventory.fault,
         )
+        if not self.settings.trainer.command and not has_trainer(self.settings):
+            log.warning(
+                "there is no trainer yet: run `training-cluster trainer install`",
+                action="daemon.trainer",
+                expected=str(trainer_path(self.settings)),
+            )
         await self.engine.open()
         if after_seconds:
             self._scheduling = asyncio.create_task(self._begin(after_seconds))
@@ -158,6 +161,11 @@ def trainer_path(settings: Settings) -> Path:
     return chosen or trainer_environment.environment_path(settings.data_dir)
 
 
+def has_trainer(settings: Settings) -> bool:
+    """Whether the trainer environment's Python is there; `doctor` looks deeper."""
+    return trainer_environment.python(trainer_path(settings)).exists()
+
+
 def choose_inventory(settings: Settings) -> DeviceInventory:
     """NVML where there are GPUs, CPU slots where there are none.
 
@@ -191,33 +199,6 @@ def _policy(settings: Settings) -> BusyPolicy:
 
 def _master_ports(settings: Settings) -> range:
     return range(settings.trainer.master_port_first, settings.trainer.master_port_last + 1)
-
-
-@contextmanager
-def sole_owner(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory's lock. Raises StateDirectoryInUse, naming the other daemon."""
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(state_dir / "daemon.lock")
-    holder = state_dir / "daemon.json"
-    try:
-        lock.acquire(timeout=_LOCK_PATIENCE_SECONDS, poll_interval=0.05)
-    except Timeout as error:
-        raise StateDirectoryInUse(
-            f"another daemon schedules from {state_dir} ({_describe(holder)})",
-            hint="use that one, stop it, or give another --state-dir",
-        ) from error
-    try:
-        holder.write_text(json.dumps({"pid": os.getpid()}))
-        yield
-    finally:
-        lock.release()
-
-
-def _describe(holder: Path) -> str:
-    try:
-        return f"pid {json.loads(holder.read_text())['pid']}"
-    except (OSError, ValueError, KeyError):
-        return "pid unknown"
 
 
 def build_app(settings: Settings, *, bound: bool = False) -> FastAPI:

@@ -175,6 +175,26 @@ def test_a_port_in_use_ends_the_daemon_before_it_touches_jobs(quick_daemon, tmp_
     assert not other.exists()
 
 
+def test_a_damaged_database_is_refused_not_replaced(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "queue.db").write_bytes(b"these bytes are no database " * 500)
+    daemon = DaemonProcess(state)
+    second = subprocess.run(
+        [sys.executable, "-m", "training_cluster", "serve", "--port", "0", "--state-dir", state],
+        env=daemon.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    daemon.client.close()
+    assert second.returncode == 1
+    assert "error: the database is damaged" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert (state / "queue.db").read_bytes().startswith(b"these bytes")
+
+
 def test_every_acknowledged_job_survives_a_kill_in_the_middle_of_a_burst(tmp_path, record):
     environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 60, 0)}
     with running_daemon(tmp_path / "state", environment) as daemon:

@@ -55,6 +55,7 @@ _LOG = {
     "headers": {
         "X-Next-Offset": {"schema": {"type": "integer"}, "description": "where to go on"},
         "X-Job-Status": {"schema": {"type": "string"}, "description": "the job's status"},
+        "X-Attempt": {"schema": {"type": "integer"}, "description": "whose log this is"},
     },
 }
 

@@ -28,6 +28,8 @@ async def answer_with_log(
         path = Path(chosen.directory) / LOG_NAME
         data, end = await asyncio.to_thread(read_part, path, tail, offset)
     headers = {"X-Next-Offset": str(end), "X-Job-Status": overview.job.state.value}
+    if chosen is not None:
+        headers["X-Attempt"] = str(chosen.ref.number)
     return Response(data, 200, headers, "text/plain; charset=utf-8")
 
 

@@ -115,12 +115,25 @@ def _field_error(item: Any) -> dict[str, str | None]:
     return {"field": field, "message": item["msg"], "expected": _expected(item)}
 
 
+_BOUNDS = {
+    "ge": "at least {}",
+    "gt": "more than {}",
+    "le": "at most {}",
+    "lt": "less than {}",
+    "min_length": "at least {} long",
+    "max_length": "at most {} long",
+    "pattern": "text matching {}",
+    "expected": "{}",
+}
+
+
 def _expected(item: Any) -> str | None:
+    """What would be right, from what pydantic knows of the rule that was broken."""
     if item["type"] == "extra_forbidden":
         return "only documented fields; further trainer keys go into `overrides`"
     context = item.get("ctx") or {}
-    facts = {key: value for key, value in context.items() if isinstance(value, str | int | float)}
-    return ", ".join(f"{key} {value}" for key, value in facts.items()) or None
+    words = [text.format(context[key]) for key, text in _BOUNDS.items() if key in context]
+    return ", ".join(words) or None
 
 
 def _http(_: ExceptionHandler, request: Request, error: Any) -> Problem:

@@ -75,7 +75,8 @@ _HINTS = {
     "save_steps keeps fewer checkpoints.",
     Outcome.TRAINER_ERROR: "Read the whole log with `training-cluster logs`; if the trainer did "
     "not even start, run `training-cluster trainer check`.",
-    Outcome.LAUNCH_FAILED: "Run `training-cluster trainer check`, and look at the setting "
+    Outcome.LAUNCH_FAILED: "Run `training-cluster trainer install` (it does nothing where all is "
+    "well), then `training-cluster trainer check`, and look at the setting "
     "trainer.command.",
     Outcome.KILLED: "Most often the kernel ended it because the machine ran out of memory: "
     "`dmesg` tells. Lower batch_size or cutoff_len, or run fewer jobs at once.",
