@@ -127,71 +127,37 @@ def test_progress_and_metrics_are_followed_across_a_restart(tmp_path):
         assert done["metrics"]["train/loss"] == 0.1
 
 
-def test_a_second_daemon_on_the_state_directory_exits_1_and_names_the_first(quick_daemon):
-    assert quick_daemon.process is not None
-    second = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "training_cluster",
-            "serve",
-            "--port",
-            "0",
-            "--state-dir",
-            str(quick_daemon.state),
-        ],
-        env=quick_daemon.environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert second.returncode == 1
-    assert f"pid {quick_daemon.process.pid}" in second.stderr
-    assert "Traceback" not in second.stderr
-
-
-def test_a_port_in_use_ends_the_daemon_before_it_touches_jobs(quick_daemon, tmp_path):
-    other = tmp_path / "other"
-    second = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "training_cluster",
-            "serve",
-            "--port",
-            str(quick_daemon.port),
-            "--state-dir",
-            str(other),
-        ],
-        env=quick_daemon.environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert second.returncode == 1
-    assert "cannot listen" in second.stderr
-    assert not other.exists()
-
-
-def test_a_damaged_database_is_refused_not_replaced(tmp_path):
-    state = tmp_path / "state"
-    state.mkdir()
-    (state / "queue.db").write_bytes(b"these bytes are no database " * 500)
-    daemon = DaemonProcess(state)
-    second = subprocess.run(
-        [sys.executable, "-m", "training_cluster", "serve", "--port", "0", "--state-dir", state],
+def serve_in_vain(daemon: DaemonProcess, state, port: int = 0) -> str:
+    """Start a daemon that must refuse: exit status 1 and no traceback; returns what it says."""
+    command = [sys.executable, "-m", "training_cluster", "serve", "--port", str(port)]
+    refused = subprocess.run(
+        [*command, "--state-dir", str(state)],
         env=daemon.environment,
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
-    daemon.client.close()
-    assert second.returncode == 1
-    assert "error: the database is damaged" in second.stderr
-    assert "Traceback" not in second.stderr
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    return refused.stderr
+
+
+def test_a_second_daemon_on_the_state_directory_exits_1_and_names_the_first(quick_daemon):
+    said = serve_in_vain(quick_daemon, quick_daemon.state)
+    assert f"pid {quick_daemon.process.pid}" in said
+
+
+def test_a_port_in_use_ends_the_daemon_before_it_touches_jobs(quick_daemon, tmp_path):
+    assert "cannot listen" in serve_in_vain(quick_daemon, tmp_path / "other", quick_daemon.port)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_damaged_database_is_refused_not_replaced(quick_daemon, tmp_path):
+    state = tmp_path / "damaged"
+    state.mkdir()
+    (state / "queue.db").write_bytes(b"these bytes are no database " * 500)
+    assert "error: the database is damaged" in serve_in_vain(quick_daemon, state)
     assert (state / "queue.db").read_bytes().startswith(b"these bytes")
 
 

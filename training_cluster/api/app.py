@@ -12,6 +12,7 @@ from training_cluster import __version__
 from training_cluster.api import devices, jobs, problems, status
 from training_cluster.api.auth import Access
 from training_cluster.api.services import Services
+from training_cluster.domain.errors import AccessDenied, InvalidRequest
 
 Running = Callable[[], AbstractAsyncContextManager[Services]]
 
@@ -47,5 +48,7 @@ def create_app(running: Running, access: Access) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=_MOST_BODY_BYTES)
     problems.install(app)
     for module in (status, jobs, devices):
-        app.include_router(module.router)
+        app.include_router(
+            module.router, responses=problems.documented(AccessDenied, InvalidRequest)
+        )
     return app

@@ -68,6 +68,22 @@ def install(app: FastAPI) -> None:
     )
     add_exception_handler(app, handler, generic_swagger_defaults=False)
     app.add_exception_handler(TrainingClusterError, handler)
+    _describe_problems(app)
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Add the schema of problems to the OpenAPI document, to which `documented` refers."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        schema = ProblemView.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update(schema.pop("$defs", {}))
+        schemas["ProblemView"] = schema
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def status_of(error: TrainingClusterError) -> int:
@@ -173,17 +189,13 @@ def documented(*errors: type[TrainingClusterError]) -> dict[int | str, dict[str,
     for kind in errors:
         status = next(status for base, status in STATUS if issubclass(kind, base))
         title = (kind.__doc__ or "").strip()
+        problem = {"type": kind.code, "title": title, "status": status, "code": kind.code}
         found[status] = {
             "description": title,
             "content": {
                 "application/problem+json": {
                     "schema": {"$ref": "#/components/schemas/ProblemView"},
-                    "example": {
-                        "type": kind.code,
-                        "title": title,
-                        "status": status,
-                        "code": kind.code,
-                    },
+                    "example": problem,
                 }
             },
         }

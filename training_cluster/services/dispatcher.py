@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 _HEAD = 64
 _SAFETY_POLL_SECONDS = 30.0
+_USED = (Standing.LEASED, Standing.FREE)  # those free before this plan are taken by it
 _HANDOVER_SECONDS = 2.0
 
 
@@ -239,7 +240,7 @@ def _following(
 ) -> tuple[str, Device] | None:
     """The first job that stays in the queue and can take over from a single device."""
     started = {placement.job_id for placement in decision.placements}
-    leased = [s.device for s in devices if s.availability.standing is not Standing.EXCLUDED]
+    leased = [s.device for s in devices if s.availability.standing in _USED]
     for job in queued:
         if job.id not in started and job.gpus == 1 and not job.waits_for and not job.not_before:
             device = next((device for device in leased if fits(job, device)), None)
