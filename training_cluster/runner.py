@@ -57,6 +57,7 @@ class Launch:
         self.argv: list[str] = raw["argv"]
         self.environment: dict[str, str] = {**raw["environment"], MARKER: directory}
         self.grace_seconds = float(raw["grace_seconds"])
+        self.program = processes.executable(self.argv[0], self.environment)
         limit = raw.get("max_seconds")
         self.max_seconds = math.inf if limit is None else float(limit)
 
@@ -249,7 +250,7 @@ def execute(launch: Launch) -> dict[str, object]:
     if requested_stop() is not None:
         return unlaunched(code=-signal.SIGTERM)  # as if the stop had come an instant later
     try:
-        trainer = processes.spawn(launch.argv, launch.environment)
+        trainer = processes.spawn(launch.program, launch.argv, launch.environment)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         return unlaunched(exec_error=f"cannot execute {launch.argv[:1]}: {cause}")

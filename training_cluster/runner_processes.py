@@ -9,6 +9,7 @@ import os
 import signal
 
 TRAINER_OOM_SCORE = 500
+DISPOSITIONS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def read_file(path: str) -> bytes:
@@ -60,10 +61,8 @@ def executable(name: str, environment: dict[str, str]) -> str:
     return next((path for path in places if os.access(path, os.X_OK)), name)
 
 
-def spawn(argv: list[str], environment: dict[str, str]) -> int:
+def spawn(path: str, argv: list[str], environment: dict[str, str]) -> int:
     """Start the trainer in a session of its own. It inherits the runner's stdio."""
-    path = executable(argv[0], environment)
-    dispositions = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     try:
         pid = os.posix_spawn(
             path,
@@ -71,25 +70,23 @@ def spawn(argv: list[str], environment: dict[str, str]) -> int:
             environment,
             setsid=True,
             setsigmask=(),
-            setsigdef=dispositions,
+            setsigdef=DISPOSITIONS,
         )
     except NotImplementedError:  # a Python built against glibc < 2.26 has no setsid here
-        pid = fork_and_exec(path, argv, environment, dispositions)
+        pid = fork_and_exec(path, argv, environment)
     with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
         file.write(str(TRAINER_OOM_SCORE))
     return pid
 
 
-def fork_and_exec(
-    path: str, argv: list[str], environment: dict[str, str], dispositions: set[signal.Signals]
-) -> int:
+def fork_and_exec(path: str, argv: list[str], environment: dict[str, str]) -> int:
     """What posix_spawn does, slower."""
     failure_reader, failure_writer = os.pipe()  # closed by a successful exec
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
-            for number in dispositions:
+            for number in DISPOSITIONS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.execve(path, argv, environment)  # noqa: S606

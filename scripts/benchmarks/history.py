@@ -178,7 +178,7 @@ def _reads(bench: Bench) -> None:
 
 def _single_jobs(bench: Bench, daemon: Server) -> None:
     count, jobs = bench.sizes.reads, bench.sizes.history
-    ids = [job["job_id"] for job in _page(daemon, "/train?limit=200")["jobs"]]
+    ids = [job["job_id"] for job in _page(daemon, "/train?limit=100")["jobs"]]
     spread = [get(f"/train/{1 + index * 7919 % jobs}") for index in range(count)]
     rows = [get(f"/rows/{1 + index * 7919 % jobs}") for index in range(count)]
     floor = one_by_one(bench.floor.port, rows, count)
@@ -191,8 +191,8 @@ def _single_jobs(bench: Bench, daemon: Server) -> None:
 def _deep_cursor(daemon: Server, depth: int) -> str:
     """The cursor behind `depth` jobs, found as a client finds it: page by page."""
     cursor = ""
-    for _ in range(depth // 1000):
-        page = _page(daemon, f"/train?limit=200{cursor and f'&cursor={cursor}'}")
+    for _ in range(depth // 100):
+        page = _page(daemon, f"/train?limit=100{cursor and f'&cursor={cursor}'}")
         cursor = page["next_cursor"]
     return cursor
 

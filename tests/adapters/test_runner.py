@@ -305,6 +305,6 @@ def no_setsid_in_posix_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_python_without_setsid_in_posix_spawn_launches_all_the_same(tmp_path: Path) -> None:
     leads_its_session = ["/bin/sh", "-c", "exec [ $(cut -d' ' -f6 /proc/$$/stat) = $$ ]"]
     environment = {"PATH": os.defpath}
-    assert os.waitpid(runner_processes.spawn(leads_its_session, environment), 0)[1] == 0
+    assert os.waitpid(runner_processes.spawn("/bin/sh", leads_its_session, environment), 0)[1] == 0
     with pytest.raises(FileNotFoundError):
-        runner_processes.spawn(["/nowhere/trainer"], environment)
+        runner_processes.spawn("/nowhere/trainer", ["/nowhere/trainer"], environment)

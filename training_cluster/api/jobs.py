@@ -123,7 +123,7 @@ async def list_jobs(
     _: Principal,
     status: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     user: Annotated[str | None, Query(max_length=128, description="Only this user's.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[
         str | None, Query(max_length=64, description="next_cursor of the page before.")
     ] = None,

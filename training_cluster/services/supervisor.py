@@ -104,9 +104,10 @@ class Supervisor:
         async def judged() -> Verdict:
             await self._metrics.catch_up(tail)
             progress = tail.progress or watched.progress
-            return await asyncio.to_thread(
-                self._trainer.judge, watched.spec, watched.directory, ending, progress
-            )
+            facts = (watched.spec, watched.directory, ending, progress)
+            if ending.code == 0 and progress is None:  # it left nothing to read: no thread hop
+                return self._trainer.judge(*facts)
+            return await asyncio.to_thread(self._trainer.judge, *facts)
 
         await self.conclude(watched.ref, judged, ending.code)
 

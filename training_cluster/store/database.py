@@ -36,7 +36,7 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 10000",
-    "PRAGMA cache_size = -1000",
+    "PRAGMA cache_size = -256",
 )
 
 
