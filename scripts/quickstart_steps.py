@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import plotext
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -62,10 +63,10 @@ def main() -> int:
     folder = Path(os.environ.get("QUICKSTART_DIR", ROOT / ".quickstart")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        settings = load_settings(state_dir=folder / "state")
+        settings = load_settings(state_dir=free_state_dir(folder))
         model = tiny_model(settings)
         with daemon(settings, folder, model.parent) as url, Client(url) as client:
-            job = train(client, url, model, folder / "daemon.log")
+            job = train(client, url, settings, model, folder / "daemon.log")
             show_result(job, settings, model)
     except StepFailed as failure:
         console.print(f"[bold red]error:[/] step '{failure.step}' failed: {failure.why}")
@@ -74,6 +75,19 @@ def main() -> int:
         console.print(f"[bold]cure:[/]  {failure.cure}", soft_wrap=True)
         return 1
     return 0
+
+
+def free_state_dir(folder: Path) -> Path:
+    """The state directory of earlier quickstarts, or another one while that is in use."""
+    number = 1
+    while True:
+        state = folder / ("state" if number == 1 else f"state-{number}")
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with FileLock(state / "daemon.lock", timeout=0):
+                return state
+        except Timeout:
+            number += 1
 
 
 def title(text: str) -> None:
@@ -150,14 +164,17 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
         console.print(about.device_note)
 
 
-def train(client: Client, url: str, model: Path, log: Path) -> dict[str, Any]:
+def train(client: Client, url: str, settings: Settings, model: Path, log: Path) -> dict[str, Any]:
     """Submit with the documented curl and follow the job to its end."""
     title("a training job")
     job_id = submit({**REQUEST, "model_name": str(model)}, url, log)
-    job = follow(client, job_id)
+    try:
+        job = follow(client, job_id)
+    except ClientError as error:
+        raise StepFailed("training", str(error), log, "see the daemon's log") from error
     if job["status"] != "completed":
         error = job["error"] or {"message": f"the job is {job['status']}", "hint": "submit again"}
-        attempt = ROOT / ".quickstart" / "state" / "jobs" / job_id
+        attempt = settings.state_dir / "jobs" / job_id / "attempt-1" / "trainer.log"
         raise StepFailed("training", error["message"], attempt, error["hint"])
     return job
 
