@@ -12,6 +12,15 @@ from tests.daemon_process import DaemonProcess, running_daemon, trainer
 pytest_plugins = ["tests.fake_nvml.fixtures"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real GPUs are skipped, with the reason, where there is none."""
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
+
+
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     """Where the recording trainer writes."""
