@@ -148,3 +148,17 @@ async def test_what_the_log_says_last_is_stored_before_the_job_ends(household):
     household.engine.end(directory, Exit(0))
     done = await household.reaches(1, JobState.COMPLETED)
     assert (done.progress.step, done.metrics) == (3, {"train/loss": 3.5})
+
+
+async def test_jobs_that_can_never_start_fail_while_every_device_is_busy(household):
+    await household.submit(gpus=2)
+    await household.reaches(1, JobState.RUNNING)
+    first = await household.submit()
+    second = await household.submit(depends_on=(first.job.id,))
+    await household.submit(depends_on=(second.job.id,))
+    await household.jobs.cancel(str(first.job.number))
+    await household.dispatcher.run_once()
+    for number in (3, 4):
+        failed = await household.reaches(number, JobState.FAILED)
+        assert failed.error.code == Outcome.DEPENDENCY_FAILED
+    assert (await household.job(1)).state is JobState.RUNNING

@@ -127,6 +127,7 @@ class Dispatcher(Loop):
         """Plan over the queue and claim what is to start, inside the caller's transaction.
 
         Snapshot, plan and claim see one state of the store: nobody can come in between."""
+        self._fail_broken(connection)
         devices, head = self._devices.statuses(connection), _HEAD
         while True:
             queued = jobs.queued(connection, head)
@@ -134,7 +135,6 @@ class Dispatcher(Loop):
             if not decision.complete or len(queued) < head or decision.placements:
                 break
             head *= 4
-        self._fail_broken(connection, decision)
         starts = [start for p in decision.placements if (start := self._claim(connection, p))]
         free = sum(status.availability.is_free for status in devices)
         taken = sum(len(placement.devices) for placement in decision.placements)
@@ -175,15 +175,17 @@ class Dispatcher(Loop):
         queued = [*jobs.queued(connection, ahead), candidate]
         return plan(Snapshot(queued, self._devices.statuses(connection)), self._clock.now())
 
-    def _fail_broken(self, connection: sqlite3.Connection, decision: Plan) -> None:
-        for job_id, culprit in decision.broken.items():
-            error = JobError(
-                Outcome.DEPENDENCY_FAILED.value,
-                f"job {culprit}, on which this job depends, did not complete",
-                "submit it again without depends_on, or after the other job has completed",
-            )
-            job = jobs.find(connection, job_id)
-            jobs.end_unstarted(connection, job, JobState.FAILED, self._clock.now(), error)
+    def _fail_broken(self, connection: sqlite3.Connection) -> None:
+        """Fail jobs whose dependencies did not complete, and then those that depend on these."""
+        while broken := jobs.broken(connection):
+            for job_id, culprit in broken:
+                error = JobError(
+                    Outcome.DEPENDENCY_FAILED.value,
+                    f"job {culprit}, on which this job depends, did not complete",
+                    "submit it again without depends_on, or after the other job has completed",
+                )
+                job = jobs.find(connection, job_id)
+                jobs.end_unstarted(connection, job, JobState.FAILED, self._clock.now(), error)
 
     def _claim(self, connection: sqlite3.Connection, placement: Placement) -> Start | None:
         uuids = tuple(device.uuid for device in placement.devices)

@@ -37,6 +37,12 @@ FROM jobs INDEXED BY jobs_in_queue_order
 WHERE state = 'queued' ORDER BY priority DESC, number LIMIT ?"""
 _DEPENDENCIES = """
 SELECT d.number, d.state FROM json_each(?) AS wanted JOIN jobs d ON d.id = wanted.value"""
+_BROKEN = """
+SELECT j.id, min(d.number) AS culprit
+FROM jobs j INDEXED BY jobs_with_dependencies, json_each(j.depends_on) AS wanted
+JOIN jobs d ON d.id = wanted.value
+WHERE j.state = 'queued' AND j.depends_on <> '[]' AND d.state IN ('failed', 'cancelled')
+GROUP BY j.number"""
 _AHEAD = """
 SELECT (SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE state = 'queued' AND priority > ?1)
      + (SELECT count(*) FROM jobs WHERE state = 'queued' AND priority = ?1 AND number < ?2)"""
@@ -165,6 +171,11 @@ def _dependencies(
         elif state != JobState.COMPLETED:
             waits_for.append(number)
     return tuple(waits_for), broken_by
+
+
+def broken(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Queued jobs that can never start, each with the number of the job that did not complete."""
+    return [(row["id"], row["culprit"]) for row in connection.execute(_BROKEN)]
 
 
 def jobs_ahead(connection: sqlite3.Connection, priority: int, number: int) -> int:
