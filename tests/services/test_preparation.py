@@ -23,6 +23,16 @@ async def fill_both_devices(household) -> None:
     await household.reaches(2, JobState.RUNNING)
 
 
+async def stage_a_third_job(household) -> list[Launch]:
+    """Two jobs run, job 3 waits; returns what is staged, which is that."""
+    staged = record_staging(household)
+    await fill_both_devices(household)
+    await household.submit()
+    await household.dispatcher.run_once()
+    await household.until(lambda: staged)
+    return staged
+
+
 async def end_of(household, number: int) -> None:
     job = await household.job(number)
     launch = next(x for x in household.engine.running if x.ref.job_id == job.id)
@@ -31,11 +41,7 @@ async def end_of(household, number: int) -> None:
 
 
 async def test_the_next_job_is_staged_and_then_started_as_it_was(household):
-    staged = record_staging(household)
-    await fill_both_devices(household)
-    await household.submit()
-    await household.dispatcher.run_once()
-    await household.until(lambda: staged)
+    staged = await stage_a_third_job(household)
     job = await household.job(3)
     assert job.state is JobState.QUEUED, "staged is not claimed"
     assert staged[0].ref.job_id == job.id
@@ -45,11 +51,7 @@ async def test_the_next_job_is_staged_and_then_started_as_it_was(household):
 
 
 async def test_a_job_that_gets_another_device_is_prepared_again(household):
-    staged = record_staging(household)
-    await fill_both_devices(household)
-    await household.submit()
-    await household.dispatcher.run_once()
-    await household.until(lambda: staged)
+    staged = await stage_a_third_job(household)
     await end_of(household, 2)
     await household.reaches(3, JobState.RUNNING)
     assert staged[0].environment["devices"] == "GPU-00000000"
@@ -57,11 +59,7 @@ async def test_a_job_that_gets_another_device_is_prepared_again(household):
 
 
 async def test_a_staged_job_that_is_cancelled_never_runs(household):
-    staged = record_staging(household)
-    await fill_both_devices(household)
-    await household.submit()
-    await household.dispatcher.run_once()
-    await household.until(lambda: staged)
+    await stage_a_third_job(household)
     await household.jobs.cancel("3")
     await end_of(household, 1)
     await household.dispatcher.run_once()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,3 +24,13 @@ def connection(database: Database) -> Iterator[Connection]:
     opened = connect(database.path)
     yield opened
     opened.close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Database]:
+    """A database that is closed at the end of the block."""
+    database = Database(path)
+    try:
+        yield database
+    finally:
+        database.close()

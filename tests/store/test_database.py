@@ -14,9 +14,10 @@ import pytest
 from sqlite_utils import Database as SqliteUtilsDatabase
 
 from tests.factories import a_new_job
+from tests.store.conftest import opened
 from training_cluster.domain.errors import StorageFull, StoreCorrupt, StoreUnavailable
 from training_cluster.store import jobs
-from training_cluster.store.database import Database, connect, opened
+from training_cluster.store.database import Database, connect
 from training_cluster.store.migrations import migrations
 
 
@@ -119,6 +120,7 @@ _WRITER = """
 import asyncio, sys
 from pathlib import Path
 from tests.factories import a_new_job
+from tests.store.conftest import opened
 from training_cluster.store import jobs
 from training_cluster.store.database import Database
 

@@ -18,7 +18,6 @@ class EventType(StrEnum):
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
     JOB_RETRYING = "job.retrying"
-    JOB_WARNING = "job.warning"
     ATTEMPT_ADOPTED = "attempt.adopted"
     DEVICE_HELD = "device.held"
     DEVICE_RELEASED = "device.released"

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -193,13 +193,3 @@ def _as_ours(error: BaseException) -> BaseException:
     if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
         return translate(error)
     return error
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[Database]:
-    """A database that is closed at the end of the block."""
-    database = Database(path)
-    try:
-        yield database
-    finally:
-        database.close()
