@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.factories import NOW
 from training_cluster.domain.device import Device, Inventory
+from training_cluster.domain.errors import TrackerUnavailable
 from training_cluster.domain.job import Outcome, Progress, StopReason, TrainingPoint, Verdict
 from training_cluster.domain.spec import JobSpec
-from training_cluster.ports import Assignment, Dataset, Exit, Launch, Sighting
+from training_cluster.ports import (
+    Assignment,
+    Dataset,
+    Exit,
+    Launch,
+    OpenedRun,
+    RunEnding,
+    Sighting,
+    TrackedLine,
+    TrackedRun,
+)
 
 
 class FakeClock:
@@ -114,6 +126,12 @@ class FakeTrainer:
         step, _, loss = line.partition(b" ")
         return TrainingPoint(Progress(int(step), 10), {"train/loss": float(loss)})
 
+    def parameters(self, directory: Path) -> Mapping[str, bool | int | float | str | None]:
+        return {"learning_rate": 2e-5}
+
+    def artifacts(self, directory: Path, *, model: bool) -> Mapping[str, Path]:
+        return {"model.bin": directory / "model.bin"} if model else {}
+
     def judge(
         self, spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None
     ) -> Verdict:
@@ -141,3 +159,58 @@ class FakeDatasets:
             rows=1,
             sha256="0" * 64,
         )
+
+
+@dataclass
+class FakeRun:
+    """What a tracker holds of a run; `lines` in the order in which they came."""
+
+    opened: TrackedRun
+    lines: list[TrackedLine] = field(default_factory=list)
+    ending: RunEnding | None = None
+
+
+class FakeTracker:
+    """Keeps runs in memory and outlives a daemon. One that `counts` keeps every line it is given
+    and tells how many it has; the other takes a repeated position for the same line.
+
+    `fault` is asked before (False) and after (True) every effect and may raise."""
+
+    name = "mlflow"
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self.counts = counts
+        self.runs: dict[str, FakeRun] = {}
+        self.open_here: set[str] = set()
+        self.fault: Callable[[str, bool], None] = lambda call, done: None
+
+    async def open(self, run: TrackedRun) -> OpenedRun:
+        self.fault("open", False)
+        known = self.runs.setdefault(run.key, FakeRun(run))
+        known.opened, known.ending = run, None
+        self.open_here.add(run.key)
+        self.fault("open", True)
+        return OpenedRun(f"id-{run.key}", recorded=len(known.lines) if self.counts else None)
+
+    async def log(self, key: str, lines: Sequence[TrackedLine]) -> None:
+        self.fault("log", False)
+        run = self._opened(key)
+        have = {line.position for line in run.lines}
+        run.lines += [line for line in lines if self.counts or line.position not in have]
+        self.fault("log", True)
+
+    async def finish(self, key: str, ending: RunEnding) -> None:
+        self.fault("finish", False)
+        run = self._opened(key)
+        if len(run.lines) != ending.lines:
+            raise TrackerUnavailable("lines are missing")
+        run.ending = ending
+        self.fault("finish", True)
+
+    async def close(self) -> None:
+        self.open_here.clear()
+
+    def _opened(self, key: str) -> FakeRun:
+        if key not in self.open_here:
+            raise TrackerUnavailable("the run is not open")
+        return self.runs[key]

@@ -88,6 +88,70 @@ class DeviceSettings(_Section):
     deadline_seconds: float = Field(default=5.0, gt=0, le=60)
 
 
+class TrackingSettings(_Section):
+    """MLflow and W&B, told by a worker process beside the daemon."""
+
+    backends: NameList = Field(
+        default=("mlflow", "wandb"),
+        description="The trackers that are served; jobs that ask for another get a warning.",
+    )
+    environment_dir: Path | None = Field(
+        default=None, description="An existing venv or conda environment with mlflow and wandb."
+    )
+    mlflow_uri: str | None = Field(
+        default=None,
+        description="http(s)://... of a tracking server; empty: a database in the state directory.",
+    )
+    mlflow_experiment: str = Field(default="training-cluster", min_length=1, max_length=250)
+    wandb_project: str = Field(default="training-cluster", min_length=1, max_length=128)
+    wandb_entity: str | None = None
+    wandb_base_url: str | None = Field(default=None, description="A W&B server of one's own.")
+    wandb_mode: Literal["auto", "online", "offline"] = Field(
+        default="auto", description="auto: online when WANDB_API_KEY or ~/.netrc has a key."
+    )
+    tags: NameList = Field(default=(), description="Labels every run gets.")
+    upload_model: bool = Field(
+        default=False, description="Send the trained model itself to the trackers, too."
+    )
+    deadline_seconds: float = Field(default=60.0, gt=0, le=3600)
+
+
+class WebhookSettings(_Section):
+    """Notifications to Slack and other receivers."""
+
+    allow_hosts: NameList = Field(
+        default=(),
+        description="Hosts, addresses or networks (10.0.0.0/8) that may be called although they "
+        "are not public, over http and on any port too.",
+    )
+    progress_minutes: float = Field(
+        default=0.0, ge=0, le=10_080, description="job.progress at most this often; 0: never."
+    )
+    public_url: str | None = Field(
+        default=None, description="Address of this daemon for links in notifications."
+    )
+    timeout_seconds: float = Field(default=15.0, gt=0, le=120)
+
+
+class MetricsSettings(_Section):
+    """What is measured while a job runs."""
+
+    telemetry_seconds: float = Field(
+        default=15.0, ge=0, le=3600, description="Between two samples of a device; 0: none."
+    )
+
+
+class LogSettings(_Section):
+    """The trainers' logs."""
+
+    most_mib: int = Field(
+        default=256,
+        ge=0,
+        le=1_000_000,
+        description="Disk a log may take; its middle is given up first. 0: no limit.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything an operator can set."""
 
@@ -121,6 +185,10 @@ class Settings(BaseSettings):
     )
     devices: DeviceSettings = DeviceSettings()
     trainer: TrainerSettings = TrainerSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logs: LogSettings = LogSettings()
 
     @field_validator("state_dir", "data_dir", "recipe_dir")
     @classmethod

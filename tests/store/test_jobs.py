@@ -9,6 +9,7 @@ import pytest
 from tests.factories import NOW, a_new_job
 from training_cluster.domain.errors import JobNotFound, StaleTransition
 from training_cluster.domain.job import (
+    AttemptRef,
     JobError,
     JobState,
     Outcome,
@@ -34,7 +35,7 @@ def claim(connection, job, *devices: str):
 
 
 def event_types(connection, job) -> list[str]:
-    return [event.type.value for event in events.of_job(connection, job.number, 0, 100)]
+    return [event.type.value for event in events.page(connection, 0, 100, job_number=job.number)]
 
 
 def test_a_job_is_found_by_id_and_by_number(connection):
@@ -150,14 +151,12 @@ def test_a_job_that_moved_on_is_a_stale_transition(connection):
         jobs.end_unstarted(connection, job, JobState.CANCELLED, NOW, None)
 
 
-def test_points_of_a_step_run_again_replace_the_old_ones(connection):
+def test_a_stretch_of_the_log_is_stored_with_how_far_it_was_read(connection):
     job = insert(connection)
     claim(connection, job)
     for loss in (2.0, 1.5):
         point = TrainingPoint(Progress(10, 100), {"train/loss": loss})
-        attempts.record(connection, job.number, 1, [point], 50, NOW)
-    rows = connection.execute("SELECT step, value FROM metric_points").fetchall()
-    assert [tuple(row) for row in rows] == [(10, 1.5)]
+        attempts.record(connection, job.number, AttemptRef(job.id, 1), [(point, NOW)], 50)
     assert jobs.find(connection, job.id).metrics == {"train/loss": 1.5}
     assert attempts.active(connection)[0].log_offset == 50
 

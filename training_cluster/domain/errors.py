@@ -10,14 +10,18 @@ TrainingClusterError
 ├── AccessDenied
 ├── NotFound
 │   ├── JobNotFound
-│   └── DeviceNotFound
+│   ├── DeviceNotFound
+│   ├── WebhookNotFound
+│   └── DeliveryNotFound
 ├── Conflict
 │   ├── JobAlreadyFinished
 │   ├── NoDeviceFree           strategy=reject and nothing is free
 │   └── StaleTransition        somebody else moved the job first
 ├── Unavailable
 │   ├── StoreUnavailable
-│   └── EngineUnavailable
+│   ├── EngineUnavailable
+│   └── TrackerUnavailable     try again later
+├── TrackerRefused             this run will never be taken as it is
 ├── StorageFull
 └── CannotStart                the daemon refuses to come up
     ├── StateDirectoryInUse
@@ -124,6 +128,18 @@ class DeviceNotFound(NotFound):
     code = "device_not_found"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "webhook_not_found"
+
+
+class DeliveryNotFound(NotFound):
+    """There is no such delivery."""
+
+    code = "delivery_not_found"
+
+
 class Conflict(TrainingClusterError):
     """The request does not fit the present state."""
 
@@ -168,6 +184,18 @@ class EngineUnavailable(Unavailable):
     """The engine cannot start attempts at the moment."""
 
     code = "engine_unavailable"
+
+
+class TrackerUnavailable(Unavailable):
+    """The tracker cannot be reached at the moment."""
+
+    code = "tracker_unavailable"
+
+
+class TrackerRefused(TrainingClusterError):
+    """The tracker does not take this run."""
+
+    code = "tracker_refused"
 
 
 class StorageFull(TrainingClusterError):

@@ -17,7 +17,9 @@ class JobSpec:
 
     Durations are seconds, memory is GiB as in the API; `overrides` are further trainer keys that
     the API has already held against its allow-list. Labels (`lora_name`, `lora_version`,
-    `save_name`) are never used as paths. None means "the recipe decides".
+    `save_name`) are never used as paths. None means "the recipe decides". `tracking` says where
+    the runs go (project, entity, experiment, run_name, tags) when it is not the settings' place.
+    `webhook_url` is masked: the address lies in a file of its own.
     """
 
     kind: str = "train"
@@ -39,7 +41,8 @@ class JobSpec:
     lora_dropout: float | None = None
     lora_target: str | None = None
     additional_target: str | None = None
-    tracking_backend: str = "wandb"
+    tracking_backend: str | tuple[str, ...] = "wandb"
+    tracking: dict[str, Any] = field(default_factory=dict)
     webhook_url: str | None = None
     lora_name: str | None = None
     lora_version: str | None = None
@@ -51,6 +54,21 @@ class JobSpec:
     max_retries: int = 0
     depends_on: tuple[str, ...] = ()
     overrides: dict[str, Override] = field(default_factory=dict)
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that are told of this job."""
+        asked = self.tracking_backend
+        names = (asked,) if isinstance(asked, str) else asked
+        return tuple(name for name in dict.fromkeys(names) if name != "none")
+
+    @property
+    def name(self) -> str:
+        """What people call the job: the label they gave it, else its model."""
+        label = self.save_name or self.lora_name
+        if label is None:
+            return self.model_name.rstrip("/").rpartition("/")[2]
+        return f"{label}-{self.lora_version}" if self.lora_version and not self.save_name else label
 
     @property
     def min_memory_bytes(self) -> int:
@@ -67,4 +85,6 @@ class JobSpec:
         raw: dict[str, Any] = json.loads(text)
         kept = {key: raw[key] for key in raw.keys() & cls.__dataclass_fields__.keys()}
         kept["depends_on"] = tuple(kept.get("depends_on", ()))
+        if isinstance(kept.get("tracking_backend"), list):
+            kept["tracking_backend"] = tuple(kept["tracking_backend"])
         return cls(**kept)

@@ -86,6 +86,7 @@ class Dispatcher(Loop):
         clock: Clock,
         *,
         master_ports: range,
+        trackers: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self._database = database
@@ -95,6 +96,7 @@ class Dispatcher(Loop):
         self._supervisor = supervisor
         self._clock = clock
         self._master_ports = master_ports
+        self._trackers = trackers
         self._wake_at: float | None = None
         self._following: tuple[str, Device] | None = None
         self._starting: set[asyncio.Task[None]] = set()
@@ -192,7 +194,8 @@ class Dispatcher(Loop):
         job = jobs.find(connection, placement.job_id)
         directory = self._preparer.directory(AttemptRef(job.id, job.attempt_number + 1))
         now, ports = self._clock.now(), self._master_ports
-        claimed = attempts.claim(connection, job, uuids, str(directory), now, ports)
+        trackers = tuple(name for name in job.spec.trackers if name in self._trackers)
+        claimed = attempts.claim(connection, job, uuids, str(directory), now, ports, trackers)
         return None if claimed is None else Start(job, claimed, directory, placement.devices)
 
     def launch(self, start: Start) -> None:

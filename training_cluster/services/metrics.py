@@ -4,6 +4,8 @@ How far a log was read is stored in the transaction that stores what it said."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,38 +13,54 @@ from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
 from training_cluster.ports import Clock, Trainer
 from training_cluster.services.loop import Loop
 from training_cluster.store import attempts
+from training_cluster.store.attempts import TimedPoint
 from training_cluster.store.database import Database
 
 _POLL_SECONDS = 0.5
+_WATCHED_POLL_SECONDS = 0.1
 _MOST_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
 class Tail:
-    """A progress log being followed."""
+    """A progress log being followed. `time` is that of its last line, in Unix seconds."""
 
     ref: AttemptRef
     job_number: int
     path: Path
     offset: int = 0
     progress: Progress | None = None
+    time: float = 0.0
 
 
 class MetricsFollower(Loop):
-    """One tail for each active attempt; sleeps when there is none."""
+    """One tail for each active attempt; sleeps when there is none.
+
+    `has_watchers` tells whether somebody waits for news right now: then it looks more often."""
 
     name = "metrics"
 
-    def __init__(self, database: Database, trainer: Trainer, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        trainer: Trainer,
+        clock: Clock,
+        *,
+        progress_every_seconds: float | None = None,
+    ) -> None:
         super().__init__()
         self._database = database
         self._trainer = trainer
         self._clock = clock
+        self._progress_every_seconds = progress_every_seconds
         self._tails: dict[AttemptRef, Tail] = {}
+        self.has_watchers: Callable[[], bool] = lambda: False
 
     def delay(self) -> float | None:
         """Only running attempts are polled."""
-        return _POLL_SECONDS if self._tails else None
+        if not self._tails:
+            return None
+        return _WATCHED_POLL_SECONDS if self.has_watchers() else _POLL_SECONDS
 
     def follow(self, ref: AttemptRef, job_number: int, directory: Path, offset: int = 0) -> Tail:
         """Begin to follow an attempt from a byte offset of its log."""
@@ -63,33 +81,53 @@ class MetricsFollower(Loop):
     async def catch_up(self, tail: Tail) -> None:
         """Read one log to its end."""
         while (found := read_lines(tail.path, tail.offset)) is not None:
-            lines, offset = found
+            lines, offset, written_at = found
             points = [point for line in lines if (point := self._trainer.parse(line)) is not None]
-            await self._store(tail, points, offset)
+            latest = min(written_at, self._clock.now())
+            await self._store(tail, timed(points, latest, tail.time), offset)
 
-    async def _store(self, tail: Tail, points: list[TrainingPoint], offset: int) -> None:
-        now = self._clock.now()
+    async def _store(self, tail: Tail, points: Sequence[TimedPoint], offset: int) -> None:
+        every = self._progress_every_seconds
         await self._database.write(
             lambda connection: attempts.record(
-                connection, tail.job_number, tail.ref.number, points, offset, now
+                connection, tail.job_number, tail.ref, points, offset, every
             )
         )
         tail.offset = offset
         if points:
-            tail.progress = points[-1].progress
+            tail.progress, tail.time = points[-1][0].progress, points[-1][1]
 
 
-def read_lines(path: Path, offset: int) -> tuple[list[bytes], int] | None:
-    """Complete lines behind `offset` and the offset behind them; None when there are none.
+def timed(points: Sequence[TrainingPoint], latest: float, earliest: float) -> list[TimedPoint]:
+    """Points with the time each was logged: the log was last written at `latest`, and the points
+    say how much time lay between them. None comes before `earliest`. Unix seconds."""
+    if not points:
+        return []
+    end = points[-1].progress.elapsed_seconds
+    found = []
+    for point in points:
+        elapsed = point.progress.elapsed_seconds
+        gap = 0.0 if end is None or elapsed is None else max(0.0, end - elapsed)
+        earliest = max(earliest, latest - gap)
+        found.append((point, earliest))
+    return found
+
+
+def read_lines(path: Path, offset: int) -> tuple[list[bytes], int, float] | None:
+    """Complete lines behind `offset`, the offset behind them and when the log was last written
+    (Unix seconds); None when there are none.
 
     The trainer writes from a thread: the last line may be there in part."""
     try:
+        if path.stat().st_size <= offset:
+            return None
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read(_MOST_BYTES)
+            written_at = os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None
     end = data.rfind(b"\n") + 1
     if end == 0:
         return None
-    return data[:end].splitlines(), offset + end
+    return data[:end].splitlines(), offset + end, written_at

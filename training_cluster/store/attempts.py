@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,12 @@ from training_cluster.domain.job import (
     Verdict,
     check_transition,
 )
-from training_cluster.store import events, jobs
+from training_cluster.domain.metric import LineSource
+from training_cluster.store import events, jobs, metric_lines, tracker_runs
+from training_cluster.store.metric_lines import NewLine
+
+TimedPoint = tuple[TrainingPoint, float]
+"""A point and when it was logged, in Unix seconds."""
 
 _CLAIM = """
 UPDATE jobs SET state = 'preparing', attempt_number = attempt_number + 1, not_before = NULL
@@ -40,10 +46,6 @@ UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
 WHERE number = ? AND state = 'preparing' AND attempt_number = ?"""
 _STOP = """
 UPDATE attempts SET stop_reason = ? WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
-_POINT = """
-INSERT INTO metric_points (job_number, name, step, attempt_number, time, value)
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_number, name, step) DO UPDATE
-SET attempt_number = excluded.attempt_number, time = excluded.time, value = excluded.value"""
 _OFFSET = "UPDATE attempts SET log_offset = ? WHERE job_number = ? AND number = ?"
 _PROGRESS = "UPDATE jobs SET progress = ?, metrics = ? WHERE number = ?"
 _END = """
@@ -51,7 +53,10 @@ UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?
 WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
 _RELEASE = """
 UPDATE leases SET released_at = ?
-WHERE job_number = ? AND attempt_number = ? AND released_at IS NULL"""
+WHERE job_number = ? AND attempt_number = ? AND released_at IS NULL
+RETURNING device_uuid"""
+_DEPENDENCIES_DONE = """
+SELECT max(d.finished_at) FROM json_each(?) AS wanted JOIN jobs d ON d.id = wanted.value"""
 _JOB_END = """
 UPDATE jobs SET state = ?, finished_at = ?, error_code = ?, error_message = ?, error_hint = ?,
                 result = ?
@@ -95,8 +100,10 @@ def claim(
     directory: str,
     now: float,
     ports: range,
+    trackers: tuple[str, ...] = (),
 ) -> Claimed | None:
-    """Lease the devices to the next attempt of a queued job, which is to live in `directory`.
+    """Lease the devices to the next attempt of a queued job, which is to live in `directory` and
+    to be told to `trackers`.
 
     None when the job is no longer queued. Raises sqlite3.IntegrityError when a device is leased
     already: then nothing is changed."""
@@ -107,9 +114,20 @@ def claim(
     connection.execute(_INSERT, (job.number, attempt, directory, now, port))
     for uuid in device_uuids:
         connection.execute(_LEASE, (uuid, job.number, attempt, now))
+    tracker_runs.add(connection, job.number, attempt, trackers)
     kind = EventType.JOB_STARTING
-    events.append(connection, now, kind, job.number, attempt, {"devices": device_uuids})
+    data = {"devices": device_uuids, "ready_at": _ready_at(connection, job)}
+    events.append(connection, now, kind, job.number, attempt, data)
     return Claimed(AttemptRef(job.id, attempt), job.number, port)
+
+
+def _ready_at(connection: sqlite3.Connection, job: Job) -> float:
+    """Since when a job could have started if there had been devices, in Unix seconds."""
+    done = None
+    if job.spec.depends_on:
+        wanted = json.dumps(job.spec.depends_on)
+        done = connection.execute(_DEPENDENCIES_DONE, (wanted,)).fetchone()[0]
+    return max(job.created_at, job.not_before or 0.0, done or 0.0)
 
 
 def _free_port(connection: sqlite3.Connection, ports: range) -> int:
@@ -139,36 +157,55 @@ def mark_stopping(connection: sqlite3.Connection, job: Job, reason: StopReason, 
 def record(
     connection: sqlite3.Connection,
     job_number: int,
-    attempt_number: int,
-    points: list[TrainingPoint],
+    ref: AttemptRef,
+    points: Sequence[TimedPoint],
     offset: int,
-    now: float,
+    progress_every_seconds: float | None = None,
 ) -> None:
     """Store what a stretch of the trainer's log said and how far it was read, in one go.
 
-    A step that is run again replaces its points."""
-    for point in points:
-        step = point.progress.step
-        rows = [
-            (job_number, name, step, attempt_number, now, value)
-            for name, value in point.values.items()
-        ]
-        connection.executemany(_POINT, rows)
-    connection.execute(_OFFSET, (offset, job_number, attempt_number))
-    if points:
-        latest: dict[str, float] = {}
-        for point in points:
-            latest.update(point.values)
-        _merge_progress(connection, job_number, points[-1].progress, latest)
+    A `job.progress` event is added when the last one is so many seconds old; None: never."""
+    lines = [NewLine(p.progress.step, time, p.values) for p, time in points if p.values]
+    metric_lines.append(connection, job_number, ref, LineSource.TRAINER, lines)
+    connection.execute(_OFFSET, (offset, job_number, ref.number))
+    if not points:
+        return
+    latest: dict[str, float] = {}
+    for point, _ in points:
+        latest.update(point.values)
+    last, time = points[-1]
+    metrics = _merge_progress(connection, job_number, last.progress, latest)
+    if progress_every_seconds is not None:
+        _tell_progress(connection, job_number, ref, last.progress, metrics, time,
+                       progress_every_seconds)  # fmt: skip
+
+
+def _tell_progress(
+    connection: sqlite3.Connection,
+    job_number: int,
+    ref: AttemptRef,
+    progress: Progress,
+    metrics: dict[str, float],
+    now: float,
+    every_seconds: float,
+) -> None:
+    kind = EventType.JOB_PROGRESS
+    told = events.last_time(connection, job_number, kind)
+    if told is None:
+        told = events.last_time(connection, job_number, EventType.JOB_STARTED) or now
+    if now - told >= every_seconds:
+        data = {"progress": asdict(progress), "metrics": metrics}
+        events.append(connection, now, kind, job_number, ref.number, data)
 
 
 def _merge_progress(
     connection: sqlite3.Connection, number: int, progress: Progress, latest: dict[str, float]
-) -> None:
+) -> dict[str, float]:
     row = connection.execute("SELECT metrics FROM jobs WHERE number = ?", (number,)).fetchone()
     metrics = {**json.loads(row["metrics"] or "{}"), **latest}
     values = (json.dumps(asdict(progress)), json.dumps(metrics), number)
     connection.execute(_PROGRESS, values)
+    return metrics
 
 
 def end(
@@ -184,25 +221,38 @@ def end(
     attempt = (job.number, job.attempt_number)
     cursor = connection.execute(_END, (now, verdict.outcome.value, exit_code, *attempt))
     jobs.guard(cursor, job)
-    connection.execute(_RELEASE, (now, *attempt))
+    freed = [row["device_uuid"] for row in connection.execute(_RELEASE, (now, *attempt))]
     if retry_at is not None:
-        return _requeue(connection, job, verdict, now, retry_at)
-    return _finish(connection, job, verdict, now)
+        return _requeue(connection, job, verdict, now, retry_at, freed)
+    return _finish(connection, job, verdict, now, freed)
 
 
 def _requeue(
-    connection: sqlite3.Connection, job: Job, verdict: Verdict, now: float, retry_at: float
+    connection: sqlite3.Connection,
+    job: Job,
+    verdict: Verdict,
+    now: float,
+    retry_at: float,
+    freed: list[str],
 ) -> JobState:
     check_transition(job.id, job.state, JobState.QUEUED)
     guarded = (job.number, job.state.value, job.attempt_number)
     jobs.guard(connection.execute(_REQUEUE, (retry_at, *guarded)), job)
-    data = {"code": verdict.outcome.value, "message": verdict.message, "not_before": retry_at}
-    kind = EventType.JOB_RETRYING
+    data = {
+        "code": verdict.outcome.value,
+        "message": verdict.message,
+        "not_before": retry_at,
+        "devices": freed,
+    }
+    preempted = verdict.outcome is Outcome.PREEMPTED
+    kind = EventType.JOB_PREEMPTED if preempted else EventType.JOB_RETRYING
     events.append(connection, now, kind, job.number, job.attempt_number, data)
     return JobState.QUEUED
 
 
-def _finish(connection: sqlite3.Connection, job: Job, verdict: Verdict, now: float) -> JobState:
+def _finish(
+    connection: sqlite3.Connection, job: Job, verdict: Verdict, now: float, freed: list[str]
+) -> JobState:
     after = _final_state(verdict.outcome)
     check_transition(job.id, job.state, after)
     error = verdict.error
@@ -211,6 +261,7 @@ def _finish(connection: sqlite3.Connection, job: Job, verdict: Verdict, now: flo
     guarded = (job.number, job.state.value, job.attempt_number)
     jobs.guard(connection.execute(_JOB_END, (after.value, now, *fields, result, *guarded)), job)
     data: dict[str, Any] = {"code": error.code, "message": error.message} if error else {}
+    data["devices"] = freed
     kind = _END_EVENTS[after]
     events.append(connection, now, kind, job.number, job.attempt_number, data)
     return after

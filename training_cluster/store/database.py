@@ -11,7 +11,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +24,12 @@ from training_cluster.domain.errors import (
     StoreUnavailable,
     TrainingClusterError,
 )
+from training_cluster.store.facts import Fact, FactConnection
 from training_cluster.store.migrations import migrations
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
+Listener = Callable[[Sequence[Fact]], None]
 
 _MOST_PER_COMMIT = 64
 _READERS = 2
@@ -52,9 +54,12 @@ class _Write:
         self.error: BaseException | None = None
 
 
-def connect(path: Path) -> Connection:
+def connect(path: Path) -> FactConnection:
     """A connection with the house's pragmas; transactions are begun by hand."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=FactConnection
+    )
+    connection.facts = []
     connection.row_factory = sqlite3.Row
     for pragma in _PRAGMAS:
         connection.execute(pragma)
@@ -83,9 +88,15 @@ class Database:
         self._writer = self._open()
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._closed = False
+        self._listener: tuple[asyncio.AbstractEventLoop, Listener] | None = None
         self._thread.start()
 
-    def _open(self) -> Connection:
+    def listen(self, listener: Listener) -> None:
+        """Have the running event loop told of every committed change's facts, in order, before
+        the change's own caller learns that it is committed."""
+        self._listener = (asyncio.get_running_loop(), listener)
+
+    def _open(self) -> FactConnection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             connection = connect(self.path)
@@ -157,20 +168,33 @@ class Database:
                 self._writer.execute("ROLLBACK")
             for item in batch:
                 item.error = item.error or translate(error)
+            self._writer.facts.clear()
+        self._publish()
         for item in batch:
             if item.error is not None:
                 item.future.set_exception(item.error)
             else:
                 item.future.set_result(item.result)
 
+    def _publish(self) -> None:
+        if not self._writer.facts:
+            return
+        facts, self._writer.facts = tuple(self._writer.facts), []
+        if self._listener is not None:
+            loop, listener = self._listener
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(listener, facts)
+
     def _apply(self, item: _Write) -> None:
         """Run one change in its savepoint. A full disk aborts the whole transaction in SQLite,
         so its savepoint is gone too: then the error goes up and fails the batch."""
         self._writer.execute("SAVEPOINT change")
+        told = len(self._writer.facts)
         try:
             item.result = item.change(self._writer)
         except BaseException as error:
             item.error = _as_ours(error)
+            del self._writer.facts[told:]
             if not self._writer.in_transaction:
                 raise sqlite3.OperationalError(str(error)) from error
             self._writer.execute("ROLLBACK TO change")

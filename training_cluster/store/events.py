@@ -1,4 +1,5 @@
-"""The event log: facts are appended in the transaction of the change they record."""
+"""The event log: facts are appended in the transaction of the change they record, and so are
+the deliveries that tell webhooks of them."""
 
 from __future__ import annotations
 
@@ -8,18 +9,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from training_cluster.domain.event import Event, EventType
+from training_cluster.domain.event import NOTIFIED, Event, EventType
+from training_cluster.store import deliveries
+from training_cluster.store.facts import tell
 
 _APPEND = """
 INSERT INTO events (time, type, job_number, attempt_number, data) VALUES (?, ?, ?, ?, ?)"""
-_AFTER = """
-SELECT e.sequence, e.time, e.type, j.id AS job_id, e.attempt_number, e.data
-FROM events e LEFT JOIN jobs j ON j.number = e.job_number
-WHERE e.sequence > ? ORDER BY e.sequence LIMIT ?"""
-_OF_JOB = """
-SELECT e.sequence, e.time, e.type, j.id AS job_id, e.attempt_number, e.data
-FROM events e JOIN jobs j ON j.number = e.job_number
-WHERE e.job_number = ? AND e.sequence > ? ORDER BY e.sequence LIMIT ?"""
+_OWNER = "SELECT id, user FROM jobs WHERE number = ?"
+_SELECT = """
+SELECT e.sequence, e.time, e.type, j.id AS job_id, e.job_number, e.attempt_number, e.data
+FROM events e LEFT JOIN jobs j ON j.number = e.job_number"""
+_PAGE = _SELECT + " WHERE e.sequence > ? {filters} ORDER BY e.sequence LIMIT ?"
+_ONE = _SELECT + " WHERE e.sequence = ?"
+_LAST = "SELECT coalesce(max(sequence), 0) FROM events"
+_LAST_OF_JOB = """
+SELECT time FROM events WHERE job_number = ? AND type = ? ORDER BY sequence DESC LIMIT 1"""
 
 
 def append(
@@ -29,22 +33,60 @@ def append(
     job_number: int | None = None,
     attempt_number: int | None = None,
     data: Mapping[str, Any] = MappingProxyType({}),
-) -> None:
+) -> Event:
     """Add one fact to the log, inside the caller's transaction."""
-    text = json.dumps(dict(data), separators=(",", ":"))
-    connection.execute(_APPEND, (now, kind.value, job_number, attempt_number, text))
+    content = dict(data)
+    text = json.dumps(content, separators=(",", ":"))
+    values = (now, kind.value, job_number, attempt_number, text)
+    sequence = connection.execute(_APPEND, values).lastrowid
+    assert sequence is not None
+    owner = None
+    if job_number is not None:
+        owner = connection.execute(_OWNER, (job_number,)).fetchone()
+    job_id, user = (owner["id"], owner["user"]) if owner else (None, None)
+    event = Event(sequence, now, kind, job_id, job_number, attempt_number, content)
+    if kind in NOTIFIED:
+        deliveries.enqueue(connection, event, user)
+    tell(connection, event)
+    return event
 
 
-def after(connection: sqlite3.Connection, sequence: int, limit: int) -> list[Event]:
-    """Events behind `sequence`, oldest first."""
-    return [_event(row) for row in connection.execute(_AFTER, (sequence, limit))]
-
-
-def of_job(
-    connection: sqlite3.Connection, job_number: int, sequence: int, limit: int
+def page(
+    connection: sqlite3.Connection,
+    after: int,
+    limit: int,
+    *,
+    job_number: int | None = None,
+    kind: EventType | None = None,
 ) -> list[Event]:
-    """Events of one job behind `sequence`, oldest first."""
-    return [_event(row) for row in connection.execute(_OF_JOB, (job_number, sequence, limit))]
+    """Events behind `after`, oldest first; of one job or one type when these are named."""
+    filters, values = "", list[object]()
+    if job_number is not None:
+        filters += " AND e.job_number = ?"
+        values.append(job_number)
+    if kind is not None:
+        filters += " AND e.type = ?"
+        values.append(kind.value)
+    rows = connection.execute(_PAGE.format(filters=filters), (after, *values, limit))
+    return [_event(row) for row in rows]
+
+
+def find(connection: sqlite3.Connection, sequence: int) -> Event | None:
+    """One event; None when there is no such number."""
+    row = connection.execute(_ONE, (sequence,)).fetchone()
+    return None if row is None else _event(row)
+
+
+def last_sequence(connection: sqlite3.Connection) -> int:
+    """The number of the latest event, 0 before the first."""
+    sequence: int = connection.execute(_LAST).fetchone()[0]
+    return sequence
+
+
+def last_time(connection: sqlite3.Connection, job_number: int, kind: EventType) -> float | None:
+    """When something last happened to a job (Unix seconds); None if it never did."""
+    row = connection.execute(_LAST_OF_JOB, (job_number, kind.value)).fetchone()
+    return None if row is None else float(row["time"])
 
 
 def _event(row: sqlite3.Row) -> Event:
@@ -53,6 +95,7 @@ def _event(row: sqlite3.Row) -> Event:
         time=row["time"],
         type=EventType(row["type"]),
         job_id=row["job_id"],
+        job_number=row["job_number"],
         attempt_number=row["attempt_number"],
         data=json.loads(row["data"]),
     )

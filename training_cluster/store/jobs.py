@@ -19,7 +19,8 @@ from training_cluster.domain.job import (
     check_transition,
 )
 from training_cluster.domain.spec import JobSpec
-from training_cluster.store import events
+from training_cluster.domain.webhook import Webhook
+from training_cluster.store import events, webhooks
 
 _INSERT = """
 INSERT INTO jobs (id, kind, state, user, spec, priority, gpus, min_memory_bytes, depends_on,
@@ -70,10 +71,12 @@ class NewJob:
     warnings: tuple[str, ...] = ()
     idempotency_key: str | None = None
     request_sha256: str | None = None
+    webhook: Webhook | None = None
 
 
 def insert(connection: sqlite3.Connection, new: NewJob) -> int:
-    """Put a job into the queue and its `job.queued` event into the log; returns its number."""
+    """Put a job, with its webhook, into the queue and `job.queued` into the log; returns its
+    number."""
     spec = new.spec
     cursor = connection.execute(
         _INSERT,
@@ -94,6 +97,8 @@ def insert(connection: sqlite3.Connection, new: NewJob) -> int:
     )
     number = cursor.lastrowid
     assert number is not None
+    if new.webhook is not None:
+        webhooks.insert(connection, new.webhook, number)
     data = {"user": new.user, "priority": spec.priority}
     events.append(connection, new.created_at, EventType.JOB_QUEUED, number, None, data)
     return number

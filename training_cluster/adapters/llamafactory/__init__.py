@@ -13,6 +13,7 @@ from training_cluster.adapters.llamafactory.datasets import dataset_info
 from training_cluster.adapters.llamafactory.environment import trainer_environment
 from training_cluster.adapters.llamafactory.progress import parse_line
 from training_cluster.adapters.llamafactory.recipes import RecipeDirectory
+from training_cluster.adapters.llamafactory.record import find_artifacts, read_parameters
 from training_cluster.adapters.llamafactory.verdict import judge
 from training_cluster.domain.job import Progress, TrainingPoint, Verdict
 from training_cluster.domain.spec import JobSpec
@@ -20,7 +21,7 @@ from training_cluster.ports import Assignment, Dataset, Exit, Launch
 
 
 class LlamaFactoryTrainer:
-    """Implements `ports.Trainer`; `command` is given `train <config>`."""
+    """Implements `ports.Trainer` and `TrainingRecord`; `command` is given `train <config>`."""
 
     def __init__(
         self,
@@ -68,6 +69,14 @@ class LlamaFactoryTrainer:
     def parse(self, line: bytes) -> TrainingPoint | None:
         """Read one line of the progress log; None if it says nothing."""
         return parse_line(line)
+
+    def parameters(self, directory: Path) -> Mapping[str, bool | int | float | str | None]:
+        """The configuration of an attempt, as it was written for LLaMA-Factory."""
+        return read_parameters(directory / "config.yaml")
+
+    def artifacts(self, directory: Path, *, model: bool) -> Mapping[str, Path]:
+        """Configuration, loss plot and model card of an attempt; with `model` the weights too."""
+        return find_artifacts(directory, model=model)
 
     def judge(
         self, spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None
