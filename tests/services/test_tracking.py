@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import a_new_job
 from tests.fakes import FakeClock, FakeDatasets, FakeTracker, FakeTrainer
 from training_cluster.domain.errors import TrackerRefused, TrackerUnavailable
 from training_cluster.domain.job import (
