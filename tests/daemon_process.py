@@ -49,6 +49,7 @@ class DaemonProcess:
             "TRAINING_CLUSTER_DEVICES__KIND": "cpu",
             "TRAINING_CLUSTER_LOG_FORMAT": "json",
             "TRAINING_CLUSTER_GRACE_SECONDS": "2",
+            "TRAINING_CLUSTER_TRACKING__BACKENDS": "",
             "TRAINING_CLUSTER_CONFIG": str(ROOT / "configs" / "training_cluster.toml"),
             **(environment or {}),
         }
