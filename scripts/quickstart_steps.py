@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import plotext
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training_cluster import trainer_environment
+from training_cluster.cli.metrics import LOSS
+from training_cluster.cli.plot import draw
 from training_cluster.client import Client, ClientError
 from training_cluster.daemon import trainer_path
 from training_cluster.settings import Settings, load_settings
@@ -67,7 +68,7 @@ def main() -> int:
         model = tiny_model(settings)
         with daemon(settings, folder, model.parent) as url, Client(url) as client:
             job = train(client, url, settings, model, folder / "daemon.log")
-            show_result(job, settings, model)
+            show_result(client, job, settings, model)
     except StepFailed as failure:
         console.print(f"[bold red]error:[/] step '{failure.step}' failed: {failure.why}")
         if failure.log is not None:
@@ -226,14 +227,15 @@ def follow(client: Client, job_id: str) -> dict[str, Any]:
             time.sleep(0.25)
 
 
-def show_result(job: dict[str, Any], settings: Settings, model: Path) -> None:
+def show_result(client: Client, job: dict[str, Any], settings: Settings, model: Path) -> None:
     """Loss before and after, the curve, where the adapter is, and what the model says now."""
     title("the result")
     result = job["result"]
     output = Path(result["path"])
-    losses = loss_curve(output / "trainer_log.jsonl")
-    draw(losses)
-    first, last = losses[0][1], losses[-1][1]
+    losses = client.metrics(job["job_id"], [LOSS])[LOSS]
+    picture = draw("training loss by step", losses.steps, losses.values, min(console.width, 76))
+    console.print(picture, markup=False)
+    first, last = losses.values[0], losses.values[-1]
     console.print(f"loss    {first:.3f} before, {last:.3f} after ({last / first:.0%} of it)")
     console.print(f"adapter {output} ({result['size_bytes'] / 1024:.0f} KiB)", soft_wrap=True)
     title("what the tuned model says")
@@ -246,24 +248,6 @@ def show_result(job: dict[str, Any], settings: Settings, model: Path) -> None:
         cure = "run it again; if it stays so, report it with the trainer's log"
         raise StepFailed("result", "the loss did not fall to half", output, cure)
     console.print("\n[bold green]done.[/] Next: `training-cluster serve`, then README.md's tour.")
-
-
-def loss_curve(log: Path) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [(line["current_steps"], line["loss"]) for line in lines if "loss" in line]
-
-
-def draw(losses: list[tuple[int, float]]) -> None:
-    figure = plotext.figure
-    figure.clear()
-    figure.theme("colorless")
-    figure.plot_size(min(console.width, 76), 16)
-    figure.title("training loss by step")
-    steps, values = zip(*losses, strict=True)
-    curve = figure.signal(steps, values, marker="braille")
-    curve.lines()
-    figure.draw(curve)
-    console.print(plotext.uncolorize(str(figure.build())), markup=False)
 
 
 def example() -> tuple[str, str]:

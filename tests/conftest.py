@@ -9,7 +9,7 @@ import pytest
 
 from tests.daemon_process import DaemonProcess, running_daemon, trainer
 
-pytest_plugins = ["tests.fake_nvml.fixtures"]
+pytest_plugins = ["tests.fake_nvml.fixtures", "tests.adapters.tracker_environment"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.factories import NOW
 from training_cluster.domain.device import Device, Inventory
-from training_cluster.domain.errors import TrackerUnavailable
+from training_cluster.domain.errors import FieldProblem, InvalidRequest, TrackerUnavailable
 from training_cluster.domain.job import Outcome, Progress, StopReason, TrainingPoint, Verdict
 from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import (
     Assignment,
     Dataset,
+    Endpoint,
+    EndpointFormat,
     Exit,
     Launch,
     OpenedRun,
+    Receipt,
     RunEnding,
     Sighting,
     TrackedLine,
@@ -214,3 +219,49 @@ class FakeTracker:
         if key not in self.open_here:
             raise TrackerUnavailable("the run is not open")
         return self.runs[key]
+
+
+@dataclass(frozen=True)
+class Told:
+    """One message as a receiver got it."""
+
+    url: str
+    secrets: tuple[str, ...]
+    message_id: str
+    time: float
+    body: bytes
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+
+class FakeNotifier:
+    """Remembers what it was given to send; `answer` says what a receiver makes of it."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.answer: Callable[[Told], Receipt | Awaitable[Receipt]] = lambda _: Receipt(200)
+
+    def check(self, url: str) -> EndpointFormat:
+        if not url.startswith("https://"):
+            problem = FieldProblem("url", "its scheme is not https", "https://...")
+            raise InvalidRequest("this address cannot be used", problems=(problem,))
+        return EndpointFormat.SLACK if "hooks.slack.com" in url else EndpointFormat.STANDARD
+
+    def render(self, format: EndpointFormat, document: Mapping[str, Any]) -> bytes:  # noqa: A002
+        return json.dumps(document).encode()
+
+    async def send(
+        self, endpoint: Endpoint, message_id: str, timestamp: float, body: bytes
+    ) -> Receipt:
+        told = Told(endpoint.url, endpoint.secrets, message_id, timestamp, body)
+        self.told.append(told)
+        receipt = self.answer(told)
+        return receipt if isinstance(receipt, Receipt) else await receipt
+
+    async def close(self) -> None: ...
+
+    def to(self, url: str) -> list[Told]:
+        """What one receiver was told, in order."""
+        return [told for told in self.told if told.url == url]

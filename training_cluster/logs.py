@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import structlog
+
+def _without_rich() -> None:
+    """Import structlog so that it does not bring in rich, for tracebacks we never draw: 3 MB of
+    what stays in a daemon for months. For others rich stays as importable as it was."""
+    if "rich" in sys.modules or "structlog" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
+
+
+if not TYPE_CHECKING:
+    _without_rich()
+
+import structlog  # noqa: E402
 
 
 def configure_logging(form: Literal["console", "json"]) -> None:

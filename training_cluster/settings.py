@@ -102,6 +102,10 @@ class TrackingSettings(_Section):
         default=None,
         description="http(s)://... of a tracking server; empty: a database in the state directory.",
     )
+    mlflow_ui_url: str = Field(
+        default="http://127.0.0.1:5000",
+        description="Where `training-cluster mlflow` shows that database, for links.",
+    )
     mlflow_experiment: str = Field(default="training-cluster", min_length=1, max_length=250)
     wandb_project: str = Field(default="training-cluster", min_length=1, max_length=128)
     wandb_entity: str | None = None
@@ -122,7 +126,7 @@ class WebhookSettings(_Section):
     allow_hosts: NameList = Field(
         default=(),
         description="Hosts, addresses or networks (10.0.0.0/8) that may be called although they "
-        "are not public, over http and on any port too.",
+        "are not public, over http and on any port too; `apprise` opens mail and other services.",
     )
     progress_minutes: float = Field(
         default=0.0, ge=0, le=10_080, description="job.progress at most this often; 0: never."

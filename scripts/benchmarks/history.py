@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import sqlite3
@@ -17,7 +18,7 @@ from benchmarks.servers import Server
 from benchmarks.submitting import vars_of
 from training_cluster.domain.ids import new_job_id
 from training_cluster.domain.spec import JobSpec
-from training_cluster.store.database import connect, opened
+from training_cluster.store.database import Database, connect
 
 _FIRST_TIME = 1_767_225_600.0
 _USERS = ("alice", "bob", "carol", "dave")
@@ -57,7 +58,7 @@ def run(bench: Bench) -> None:
 
 def fill(path: Path, jobs: int) -> None:
     """Write finished jobs with their attempts, leases and events, as the daemon leaves them."""
-    with opened(path):
+    with contextlib.closing(Database(path)):
         pass  # makes the schema
     connection = connect(path)
     connection.execute("PRAGMA synchronous = OFF")

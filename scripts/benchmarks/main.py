@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import history, idling, running, submitting
+from benchmarks import history, idling, running, streaming, submitting
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.report import Report
 
 _SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "submitting": submitting.run,
     "running": running.run,
+    "streams": streaming.run,
     "history": history.run,
     "idling": idling.run,
 }

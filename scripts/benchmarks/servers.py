@@ -78,6 +78,13 @@ def floor_app(directory: Path) -> Server:
     return Server(command, port, dict(os.environ), directory / "floor.log")
 
 
+def fan_out(directory: Path) -> Server:
+    """The bare fan-out of lines."""
+    port = free_port()
+    command = [sys.executable, str(_HERE / "fan_out.py"), str(port)]
+    return Server(command, port, dict(os.environ), directory / "fan_out.log")
+
+
 def daemon(state_dir: Path, trainer: list[str], slots: int) -> Server:
     """The daemon over a state directory, isolated from this machine's settings."""
     place = state_dir.parent

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,27 @@ def test_the_processor_is_named_by_its_model(tmp_path: Path) -> None:
     cpuinfo.write_text("processor\t: 0\nmodel\t\t: 143\nmodel name\t: Xeon: Platinum 8480+\n")
 
     assert cpu_model(cpuinfo) == "Xeon: Platinum 8480+"
+
+
+def test_a_reading_says_what_the_machine_is_doing() -> None:
+    inventory = CpuInventory(2, "")
+    deadline = time.monotonic() + 0.2
+    while time.monotonic() < deadline:
+        pass
+    first, second = inventory.read().devices
+
+    assert first.used_memory_bytes is not None
+    assert 0 < first.used_memory_bytes < first.total_memory_bytes
+    assert first.utilization_percent is not None
+    assert 0 < first.utilization_percent <= 100
+    assert first.utilization_percent == second.utilization_percent
+
+
+def test_a_busy_machine_still_offers_its_slots() -> None:
+    (device,) = CpuInventory(1, "").read().devices
+    busy = replace(device, used_memory_bytes=device.total_memory_bytes, utilization_percent=100.0)
+
+    assert availability(busy, None, None, BusyPolicy()).standing is Standing.FREE
 
 
 @pytest.mark.parametrize("text", [None, "", "processor : 0\n", "model name :\n"])

@@ -107,8 +107,10 @@ def test_every_route_is_documented_with_an_example(quick_daemon):
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert operation["summary"], (method, path)
-            assert operation["responses"]["200"]["description"], (method, path)
-            content = operation["responses"]["200"]["content"]
+            answers = operation["responses"]
+            answer = answers["201"] if "201" in answers else answers["200"]
+            assert answer["description"], (method, path)
+            content = answer["content"]
             for media in content.values():
                 assert "example" in media or "examples" in media, (method, path)
             if "requestBody" in operation:

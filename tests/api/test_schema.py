@@ -26,7 +26,8 @@ def probe(daemon, mode: GenerationMode, examples: int) -> int:
         case.call_and_validate(checks=CHECKS, timeout=20)
         sent += 1
 
-    for found in schema.get_all_operations():
+    # of all streams only this one never ends
+    for found in schema.exclude(path="/events/stream").get_all_operations():
         strategy = found.ok().as_strategy(generation_mode=mode)
         limits = settings(
             max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck)

@@ -22,6 +22,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: Any = None
+    raw: bytes = b""
 
 
 @dataclass
@@ -98,7 +99,7 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             text = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = json.loads(text) if text else None
-            return Request(self.command, url.path, dict(parse_qsl(url.query)), headers, body)
+            return Request(self.command, url.path, dict(parse_qsl(url.query)), headers, body, text)
 
         def _send(self, reply: Reply) -> None:
             content = reply.content

@@ -73,6 +73,29 @@ def test_flags_win_over_set_and_set_over_the_file(tmp_path: Path) -> None:
     assert "gpus" not in job
 
 
+def test_trackers_and_where_their_runs_go_are_put_together(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("tracking: {project: lab, entity: team}\ntracking_backend: none\n")
+    flags = {"tracking_backend": ["mlflow,wandb", "mlflow"], "tracking": ["tags=a,b", "project=7"]}
+    job = assemble(str(file), ["tracking.run_name=first"], flags)
+    assert job["tracking_backend"] == ["mlflow", "wandb", "mlflow"]
+    assert job["tracking"] == {
+        "project": "7",
+        "entity": "team",
+        "run_name": "first",
+        "tags": ["a", "b"],
+    }
+    assert assemble(None, [], {"tracking_backend": ["none"]}) == {"tracking_backend": "none"}
+
+
+def test_a_job_tells_several_trackers(quick: DaemonProcess, run: Run) -> None:
+    words = ("--tracking-backend", "mlflow,wandb", "--tracking", "project=lab")
+    number = run("submit", *words, "--json").document["number"]
+    config = quick.job(number)["config"]
+    assert config["tracking_backend"] == ["mlflow", "wandb"]
+    assert config["tracking"] == {"project": "lab"}
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1e-4", 1e-4), ("10", 10), ("true", True), ("no", "no"), ("2.0e-5", 2e-5), ("[1]", [1])],

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.cli.scripted_server import Reply, Request, a_job, always, in_turn, scripted, unused_port
-from training_cluster.api import examples, views
+from training_cluster.api import examples, views, webhook_views
 from training_cluster.client import (
     ApiError,
     CannotConnect,
@@ -19,6 +19,7 @@ from training_cluster.client import (
     ClientError,
     FieldProblem,
     answers,
+    webhooks,
 )
 
 
@@ -41,6 +42,10 @@ from training_cluster.client import (
         (answers.About, views.AboutView),
         (answers.Ready, views.ReadyView),
         (answers.JobPage, views.JobPage),
+        (webhooks.Webhook, webhook_views.WebhookView),
+        (webhooks.UnveiledWebhook, webhook_views.UnveiledView),
+        (webhooks.Delivery, webhook_views.DeliveryView),
+        (webhooks.DeliveryDetail, webhook_views.DeliveryDetailView),
     ],
 )
 def test_every_field_the_client_names_is_one_the_daemon_answers(

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
-from tests.fakes import FakeClock, FakeDatasets, FakeEngine, FakeInventory, FakeTrainer
+from tests.fakes import (
+    FakeClock,
+    FakeDatasets,
+    FakeEngine,
+    FakeInventory,
+    FakeNotifier,
+    FakeTrainer,
+)
 from training_cluster.domain.device import BusyPolicy
 from training_cluster.domain.job import Job, JobState
 from training_cluster.domain.spec import JobSpec
+from training_cluster.services.deliveries import Deliveries
 from training_cluster.services.devices import DeviceWatch
 from training_cluster.services.dispatcher import Dispatcher
 from training_cluster.services.jobs import Jobs, Overview, Strategy, Submission
@@ -18,7 +27,9 @@ from training_cluster.services.model_names import ModelNames
 from training_cluster.services.preparation import Preparer
 from training_cluster.services.queue import QueueView
 from training_cluster.services.recovery import Recovery
+from training_cluster.services.secret_files import SecretFiles
 from training_cluster.services.supervisor import Supervisor
+from training_cluster.services.webhooks import Webhooks
 from training_cluster.store import jobs
 from training_cluster.store.database import Database
 
@@ -32,6 +43,7 @@ class Household:
         inventory: FakeInventory,
         engine: FakeEngine | None = None,
         clock: FakeClock | None = None,
+        notifier: FakeNotifier | None = None,
     ) -> None:
         self.clock = clock or FakeClock()
         self.engine = engine or FakeEngine()
@@ -61,6 +73,26 @@ class Household:
         self.recovery = Recovery(
             self.database, self.engine, self.devices, self.supervisor, self.dispatcher, self.clock
         )
+        self.notifier = notifier or FakeNotifier()
+        self.addresses = SecretFiles(folder / "secrets", self.clock)
+        secrets = (f"whsec_secret{number}" for number in count(1))
+        self.webhooks = Webhooks(
+            self.database,
+            self.addresses,
+            self.notifier,
+            self.clock,
+            new_secret=lambda: next(secrets),
+        )
+        self.deliveries = Deliveries(
+            self.database,
+            self.addresses,
+            self.notifier,
+            self.devices,
+            self.clock,
+            base_url="http://box.lab:23478",
+            jitter=lambda: 0.0,
+        )
+        self.webhooks.on_due = self.deliveries.wake
         self.jobs = Jobs(
             self.database,
             self.devices,
@@ -70,6 +102,7 @@ class Household:
             self.dispatcher,
             self.supervisor,
             QueueView(self.database, self.devices, self.clock),
+            self.webhooks,
             self.clock,
         )
 
@@ -103,6 +136,7 @@ class Household:
     async def close(self) -> None:
         """As a daemon that ends: attempts go on."""
         await self.dispatcher.stop()
+        await self.deliveries.stop()
         await self.supervisor.close()
         await self.devices.stop()
         self.database.close()

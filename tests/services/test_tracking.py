@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Lab:
         self.database = Database(folder / "queue.db")
         self.clock = FakeClock()
         self.tracker = tracker
+        self.logged: Counter[tuple[str, int]] = Counter()
         self.feeder = self.restart()
 
     def restart(self) -> RunFeeder:
@@ -71,7 +73,10 @@ class Lab:
             for step in steps
         ]
         ref = AttemptRef(job.id, job.attempt_number)
-        await self.database.write(lambda c: attempts.record(c, job.number, ref, points, 0))
+        at = self.logged[job.id, job.attempt_number]
+        stretch = (at, at + len(steps))
+        await self.database.write(lambda c: attempts.record(c, job.number, ref, points, stretch))
+        self.logged[job.id, job.attempt_number] = at + len(steps)
         self.clock.advance(1)
 
     async def end(self, job: Job, outcome: Outcome, *, retry: bool = False) -> Job:
@@ -135,15 +140,15 @@ async def test_a_tracker_that_was_away_gets_everything_in_order(lab: Lab):
         await lab.feeder.run_once()
     for job in running:
         await lab.end(job, Outcome.COMPLETED)
-    standing = await lab.feeder.standing()
-    assert (standing.up, standing.message, standing.unfinished) == (False, "no route to host", 3)
+    standing = lab.feeder.standing
+    assert (standing.up, standing.message) == (False, "no route to host")
     assert lab.feeder.delay() == 60.0
     lab.tracker.fault = lambda call, done: None
     await lab.feeder.run_once()
     for job in running:
         assert lab.steps(job.id) == list(range(1, 40))
-    standing = await lab.feeder.standing()
-    assert (standing.up, standing.unfinished) == (True, 0)
+    assert lab.feeder.standing.up
+    assert await lab.database.read(tracker_runs.backlog) == {}
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -257,7 +262,7 @@ async def test_a_refused_run_warns_its_owner_and_holds_up_nobody(lab: Lab):
     told = await lab.database.read(lambda c: events.page(c, 0, 100, job_number=refused.number))
     assert "bad project name" in next(e for e in told if e.type == "job.warning").data["message"]
     assert lab.steps(fine.id) == [1]
-    assert (await lab.feeder.standing()).up
+    assert lab.feeder.standing.up
 
 
 async def test_a_warning_is_told_once(lab: Lab):

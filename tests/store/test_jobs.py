@@ -154,9 +154,12 @@ def test_a_job_that_moved_on_is_a_stale_transition(connection):
 def test_a_stretch_of_the_log_is_stored_with_how_far_it_was_read(connection):
     job = insert(connection)
     claim(connection, job)
-    for loss in (2.0, 1.5):
+    ref = AttemptRef(job.id, 1)
+    for loss, stretch in ((2.0, (0, 25)), (1.5, (25, 50))):
         point = TrainingPoint(Progress(10, 100), {"train/loss": loss})
-        attempts.record(connection, job.number, AttemptRef(job.id, 1), [(point, NOW)], 50)
+        assert attempts.record(connection, job.number, ref, [(point, NOW)], stretch) == stretch[1]
+    late = TrainingPoint(Progress(10, 100), {"train/loss": 9.0})
+    assert attempts.record(connection, job.number, ref, [(late, NOW)], (25, 75)) == 50
     assert jobs.find(connection, job.id).metrics == {"train/loss": 1.5}
     assert attempts.active(connection)[0].log_offset == 50
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,8 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
 class CpuInventory:
     """DeviceInventory of `slots` equal slots; `note` tells people why jobs run on the CPU.
 
-    A slot is permission to run one job, not a share of the machine: each names all of its memory.
+    A slot is permission to run one job, not a share of the machine: memory and load of each are
+    those of the whole machine.
     """
 
     def __init__(self, slots: int, note: str) -> None:
@@ -35,6 +37,7 @@ class CpuInventory:
             raise ValueError(f"a CPU inventory needs at least 1 slot, got {slots}")
         self._note = note
         name, memory = cpu_model(), psutil.virtual_memory().total
+        psutil.cpu_percent(None)  # load is measured from one call to the next
         self._devices = tuple(
             Device(
                 uuid=f"CPU-{index}",
@@ -47,5 +50,10 @@ class CpuInventory:
         )
 
     def read(self) -> Inventory:
-        """The slots; they never change."""
-        return Inventory(self._devices, "cpu", time.time(), note=self._note)
+        """The slots, which never change, with what the machine is doing."""
+        used, load = psutil.virtual_memory().used, psutil.cpu_percent(None)
+        devices = tuple(
+            replace(device, used_memory_bytes=used, utilization_percent=load)
+            for device in self._devices
+        )
+        return Inventory(devices, "cpu", time.time(), note=self._note)

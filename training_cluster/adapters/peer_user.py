@@ -34,12 +34,15 @@ class KernelPeers:
             uid = peer_uid(client, server)
         except (OSError, ValueError, struct.error):
             return None
-        if uid is None:
-            return None
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
+        return None if uid is None else user_name(uid)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user of this machine; the number of one without a name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def peer_uid(client: Address, server: Address) -> int | None:

@@ -9,8 +9,18 @@ from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from training_cluster import __version__
-from training_cluster.api import devices, jobs, problems, status
+from training_cluster.api import (
+    devices,
+    events,
+    jobs,
+    metrics,
+    problems,
+    prometheus,
+    status,
+    webhooks,
+)
 from training_cluster.api.auth import Access
+from training_cluster.api.request_metrics import CountRequests, RequestMetrics
 from training_cluster.api.services import Services
 from training_cluster.domain.errors import AccessDenied, InvalidRequest
 
@@ -23,7 +33,10 @@ LLaMA-Factory runs it, and the model is kept. Errors are RFC 9457 problems with 
 """
 _TAGS = [
     {"name": "jobs", "description": "Submit, look, read logs, cancel."},
+    {"name": "metrics", "description": "What jobs measure: curves, lines, streams."},
+    {"name": "events", "description": "What happens, as a log and as a stream."},
     {"name": "devices", "description": "What the queue hands out, and how to keep it back."},
+    {"name": "webhooks", "description": "Slack and other receivers that are told of events."},
     {"name": "status", "description": "What the daemon says of itself."},
 ]
 
@@ -45,9 +58,11 @@ def create_app(running: Running, access: Access) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.access = access
+    app.state.requests = RequestMetrics()
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=_MOST_BODY_BYTES)
+    app.add_middleware(CountRequests, metrics=app.state.requests)
     problems.install(app)
-    for module in (status, jobs, devices):
+    for module in (status, prometheus, jobs, devices, webhooks, metrics, events):
         app.include_router(
             module.router, responses=problems.documented(AccessDenied, InvalidRequest)
         )

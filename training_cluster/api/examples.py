@@ -13,7 +13,14 @@ JOB_ID = "0199a0b4-5c1e-7c3a-9f7e-3f1d5b7c9e21"
 GPU_ID = "GPU-8f3a2c61-5d0e-4b7f-9a1c-2e6d4f8b0a13"
 STARTED_AT = 1795228200.25
 
-LINKS = {"self": f"/train/{JOB_ID}", "logs": f"/train/{JOB_ID}/logs"}
+LINKS = {
+    "self": f"/train/{JOB_ID}",
+    "logs": f"/train/{JOB_ID}/logs",
+    "log_stream": f"/train/{JOB_ID}/logs/stream",
+    "metrics": f"/train/{JOB_ID}/metrics",
+    "metrics_stream": f"/train/{JOB_ID}/metrics/stream",
+    "events": f"/events?job={JOB_ID}",
+}
 WAIT = {
     "code": "devices_in_use",
     "message": "needs 1 device; 0 free; GPU 0: leased by job 7",
@@ -104,6 +111,19 @@ JOB = {
             "outcome": None,
             "exit_code": None,
             "stop_reason": None,
+        }
+    ],
+    "webhook_id": None,
+    "runs": [
+        {
+            "tracker": "mlflow",
+            "number": 1,
+            "attempt": 1,
+            "state": "open",
+            "run_id": "1d042aeb4e9b442e9af13b9a49c35d46",
+            "url": "http://127.0.0.1:5000/#/experiments/1/runs/1d042aeb4e9b442e9af13b9a49c35d46",
+            "lines": 120,
+            "message": None,
         }
     ],
 }

@@ -91,7 +91,7 @@ async def submit(
         spec=body.to_spec(),
         user=user,
         strategy=strategy,
-        warnings=body.warnings(),
+        warnings=body.warnings(daemon.jobs.trackers),
         idempotency_key=idempotency_key,
     )
     try:

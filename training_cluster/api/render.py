@@ -7,15 +7,16 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 from training_cluster.domain.device import Device
 from training_cluster.domain.errors import FieldProblem, InvalidRequest
 from training_cluster.domain.job import Attempt, Job, JobState
+from training_cluster.domain.masking import masked
 from training_cluster.domain.spec import JobSpec
 from training_cluster.scheduling.plan import DeviceStatus
 from training_cluster.services.jobs import Overview
 from training_cluster.services.queue import QueueState, Waiting
+from training_cluster.store.tracker_runs import RunRow
 
 _SPEC_FIELDS = tuple(JobSpec.__dataclass_fields__)
 
@@ -23,7 +24,14 @@ _SPEC_FIELDS = tuple(JobSpec.__dataclass_fields__)
 def job_links(job_id: str) -> dict[str, str]:
     """Where to go on from a job."""
     path = f"/train/{job_id}"
-    return {"self": path, "logs": f"{path}/logs"}
+    return {
+        "self": path,
+        "logs": f"{path}/logs",
+        "log_stream": f"{path}/logs/stream",
+        "metrics": f"{path}/metrics",
+        "metrics_stream": f"{path}/metrics/stream",
+        "events": f"/events?job={job_id}",
+    }
 
 
 def submitted(overview: Overview) -> dict[str, Any]:
@@ -53,16 +61,8 @@ def waiting(prospects: Waiting | None) -> dict[str, Any]:
 def config(spec: JobSpec) -> dict[str, Any]:
     """The job's configuration, defaults filled in, secrets masked."""
     values = {name: getattr(spec, name) for name in _SPEC_FIELDS}
-    values["webhook_url"] = masked(spec.webhook_url)
+    values["webhook_url"] = None if spec.webhook_url is None else masked(spec.webhook_url)
     return values
-
-
-def masked(url: str | None) -> str | None:
-    """A URL without what may be secret in it: everything behind the host."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}/***"
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -94,7 +94,28 @@ def detail(overview: Overview) -> dict[str, Any]:
         "estimated_finish": overview.estimated_finish,
         "devices": latest.device_uuids if latest and latest.ended_at is None else (),
         "attempts": [_attempt(attempt) for attempt in overview.attempts],
+        "webhook_id": overview.webhook_id,
+        "runs": [_run(row) for row in overview.runs],
+        "links": job_links(overview.job.id) | _run_links(overview.runs),
     }
+
+
+def _run(row: RunRow) -> dict[str, Any]:
+    return {
+        "tracker": row.tracker,
+        "number": row.number,
+        "attempt": row.attempt_number,
+        "state": row.state.value,
+        "run_id": row.run_id,
+        "url": row.url,
+        "lines": row.sent_lines,
+        "message": row.message,
+    }
+
+
+def _run_links(runs: Sequence[RunRow]) -> dict[str, str]:
+    """The page of the latest run at each tracker that has one."""
+    return {row.tracker: row.url for row in runs if row.url}
 
 
 def queue_state(state: QueueState) -> dict[str, Any]:
@@ -138,17 +159,17 @@ def device(status: DeviceStatus, holders: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def encode_cursor(number: int) -> str:
-    """An opaque cursor behind a job."""
-    return base64.urlsafe_b64encode(f"job:{number}".encode()).decode().rstrip("=")
+def encode_cursor(number: int, kind: str = "job") -> str:
+    """An opaque cursor behind a numbered thing."""
+    return base64.urlsafe_b64encode(f"{kind}:{number}".encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str) -> int:
-    """The job number in a cursor. Raises InvalidRequest."""
+def decode_cursor(cursor: str, kind: str = "job") -> int:
+    """The number in a cursor of this kind. Raises InvalidRequest."""
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        kind, _, number = text.partition(":")
-        if kind == "job" and number.isascii() and number.isdigit() and len(number) < 19:
+        found, _, number = text.partition(":")
+        if found == kind and number.isascii() and number.isdigit() and len(number) < 19:
             return int(number)
     except (binascii.Error, ValueError):
         pass

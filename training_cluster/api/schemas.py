@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    AnyHttpUrl,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
+    WithJsonSchema,
 )
 
 from training_cluster.domain.spec import JobSpec
 
-_URL = TypeAdapter(AnyHttpUrl)
+TRACKERS = ("mlflow", "wandb")
 
 
 def _text(value: object) -> object:
     """Labels come as numbers too: `"lora_version": 2`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
-
-
-def _url(value: str) -> str:
-    _URL.validate_python(value)
-    return value
 
 
 Label = Annotated[
@@ -42,7 +36,35 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 Modules = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$", max_length=512)
 ]
-Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_url)]
+Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+
+
+def _backend(value: object) -> object:
+    names = value if isinstance(value, list) else [value]
+    known = TRACKERS if isinstance(value, list) else (*TRACKERS, "none")
+    if not 0 < len(names) <= 8 or any(name not in known for name in names):
+        raise ValueError("it is mlflow, wandb, none, or a list of mlflow and wandb")
+    return value
+
+
+# told as one rule: a union would name its own branches in every refusal
+Backend = Annotated[
+    str | list[str],
+    BeforeValidator(_backend),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": [*TRACKERS, "none"]},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "enum": list(TRACKERS)},
+                    "minItems": 1,
+                    "maxItems": 8,
+                },
+            ]
+        }
+    ),
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 JobKey = Annotated[str, BeforeValidator(_text), StringConstraints(min_length=1, max_length=64)]
@@ -109,6 +131,20 @@ class Overrides(Strict):
     dataloader_num_workers: int | None = Field(None, ge=0, le=64)
 
 
+class Tracking(Strict):
+    """Where the job's runs go at the trackers, where that is not the daemon's usual place."""
+
+    project: Label | None = Field(None, description="W&B's project, MLflow's experiment.")
+    entity: Label | None = Field(None, description="W&B's team or user.")
+    experiment: Label | None = Field(None, description="MLflow's experiment, before `project`.")
+    run_name: Label | None = Field(None, description="None: the job's name.")
+    tags: list[Label] = Field(default_factory=list, max_length=32, description="Words to find it.")
+
+    def said(self) -> dict[str, Any]:
+        """What was said, without what was left open."""
+        return {name: value for name, value in self.model_dump().items() if value}
+
+
 class TrainRequest(Strict):
     """A training job. Only what differs from the defaults need be said."""
 
@@ -157,8 +193,11 @@ class TrainRequest(Strict):
     additional_target: Modules | None = Field(
         None, description="Modules trained in full beside LoRA, comma-separated."
     )
-    tracking_backend: Literal["wandb", "mlflow", "none"] = "wandb"
-    webhook_url: Url | None = None
+    tracking_backend: Backend = Field("wandb", description="Who is told of the metrics.")
+    tracking: Tracking | None = None
+    webhook_url: Url | None = Field(
+        None, description="Who is told of this job: a Slack webhook, or a receiver of signed JSON."
+    )
     lora_name: Label | None = Field(None, description="A label, never a path.")
     lora_version: Label | None = Field(None, description="A label, never a path.")
     save_name: Label | None = Field(None, description="A label, never a path.")
@@ -178,22 +217,27 @@ class TrainRequest(Strict):
 
     def to_spec(self) -> JobSpec:
         """The domain's form of this request."""
-        values: dict[str, Any] = self.model_dump(exclude={"overrides", "depends_on"})
-        overrides = self.overrides.model_dump(exclude_none=True)
-        return JobSpec(**values, depends_on=tuple(self.depends_on), overrides=overrides)
+        apart = {"overrides", "depends_on", "tracking_backend", "tracking"}
+        values: dict[str, Any] = self.model_dump(exclude=apart)
+        backend = self.tracking_backend
+        return JobSpec(
+            **values,
+            depends_on=tuple(self.depends_on),
+            overrides=self.overrides.model_dump(exclude_none=True),
+            tracking_backend=backend if isinstance(backend, str) else tuple(dict.fromkeys(backend)),
+            tracking=self.tracking.said() if self.tracking is not None else {},
+        )
 
-    def warnings(self) -> tuple[str, ...]:
-        """What was asked for explicitly and cannot be honoured yet."""
-        said = self.model_fields_set
-        found = []
-        if "tracking_backend" in said and self.tracking_backend != "none":
-            found.append(
-                f"tracking_backend {self.tracking_backend!r} is recorded; this version does not "
-                "stream to trackers, metrics are kept by the daemon"
-            )
-        if self.webhook_url is not None:
-            found.append("webhook_url is recorded; this version does not deliver webhooks")
-        return tuple(found)
+    def warnings(self, trackers: Collection[str]) -> tuple[str, ...]:
+        """What was asked for explicitly and cannot be honoured; `trackers` are those served."""
+        if "tracking_backend" not in self.model_fields_set:
+            return ()
+        return tuple(
+            f"tracking_backend {name!r} is not served here (served: "
+            f"{', '.join(sorted(trackers)) or 'none'}); the daemon keeps the metrics all the same"
+            for name in self.to_spec().trackers
+            if name not in trackers
+        )
 
 
 class HoldRequest(Strict):

@@ -8,10 +8,14 @@ from typing import Annotated, Any
 import pydantic_core
 from fastapi import Depends, Request, Response
 
+from training_cluster.services.curves import Curves
 from training_cluster.services.devices import DeviceWatch
 from training_cluster.services.health import Health
+from training_cluster.services.history import History
 from training_cluster.services.jobs import Jobs
+from training_cluster.services.monitoring import Monitoring
 from training_cluster.services.queue import QueueView
+from training_cluster.services.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,10 @@ class Services:
     queue: QueueView
     devices: DeviceWatch
     health: Health
+    monitoring: Monitoring
+    webhooks: Webhooks
+    curves: Curves
+    history: History
 
 
 async def _services(request: Request) -> Services:

@@ -9,6 +9,7 @@ from fastapi import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
 from training_cluster.domain.errors import FieldProblem, InvalidRequest
+from training_cluster.domain.job import JobState
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -16,6 +17,16 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 def frame(data: str, *, event: str | None = None, id: str | None = None) -> bytes:  # noqa: A002
     """One event as it goes over the wire."""
     return format_sse_event(data_str=data, event=event, id=id)
+
+
+def start(after: int) -> bytes:
+    """A frame that is no event: a client that loses its connection goes on behind this number."""
+    return format_sse_event(id=str(after))
+
+
+def end(status: JobState) -> bytes:
+    """The last event of a job's stream; a client need not come back."""
+    return frame(f'{{"status":"{status.value}"}}', event="end")
 
 
 def respond(frames: AsyncIterator[bytes | None]) -> Response:

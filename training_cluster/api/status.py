@@ -48,7 +48,15 @@ async def front_door(request: Request, daemon: Daemon, _: Principal) -> Response
 
 _READY = {
     "status": "ready",
-    "checks": [{"name": "store", "ok": True, "detail": "writable"}],
+    "checks": [
+        {"name": "store", "ok": True, "detail": "writable", "required": True},
+        {
+            "name": "tracker mlflow",
+            "ok": False,
+            "detail": "http://mlflow.lab:5000 does not answer",
+            "required": False,
+        },
+    ],
 }
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -92,8 +100,9 @@ async def alive() -> Response:
     responses={**shown(ReadyView, _READY), 503: {"model": ReadyView}},
 )
 async def ready(daemon: Daemon, _: Principal) -> Response:
-    """The store is writable, the scheduler runs, devices can be read; 503 when one does not."""
+    """The store is writable, the scheduler runs, devices can be read; 503 when one does not.
+    Trackers are shown too, but nothing waits for them."""
     checks = await daemon.health.checks()
-    fine = all(check.ok for check in checks)
+    fine = all(check.ok for check in checks if check.required)
     content = {"status": "ready" if fine else "not ready", "checks": [asdict(c) for c in checks]}
     return answer(content, 200 if fine else 503)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from training_cluster.domain.device import Standing
 from training_cluster.domain.job import JobState
+from training_cluster.store.tracker_runs import RunState
 
 
 class WaitReasonView(BaseModel):
@@ -81,6 +82,19 @@ class JobSummary(BaseModel):
     links: dict[str, str]
 
 
+class RunView(BaseModel):
+    """The job's record at a tracker. `lines` is how many metric lines it has been given."""
+
+    tracker: str
+    number: int
+    attempt: int
+    state: RunState
+    run_id: str | None
+    url: str | None
+    lines: int
+    message: str | None
+
+
 class JobView(JobSummary):
     """A job with everything known about it."""
 
@@ -90,6 +104,8 @@ class JobView(JobSummary):
     estimated_finish: float | None
     devices: list[str]
     attempts: list[AttemptView]
+    webhook_id: str | None
+    runs: list[RunView]
 
 
 class JobPage(BaseModel):
@@ -205,11 +221,12 @@ class AliveView(BaseModel):
 
 
 class CheckView(BaseModel):
-    """One part of the daemon."""
+    """One part of the daemon; the work goes on without one that is not `required`."""
 
     name: str
     ok: bool
     detail: str
+    required: bool
 
 
 class ReadyView(BaseModel):

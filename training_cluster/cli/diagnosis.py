@@ -14,10 +14,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from training_cluster import trainer_environment
+from training_cluster import tracker_environment, trainer_environment
+from training_cluster.cli import tracker
 from training_cluster.cli.failures import setting_problems
+from training_cluster.cli.mlflow_ui import address_of
 from training_cluster.cli.options import url_of
 from training_cluster.cli.trainer import INSTALL, environment_of
+from training_cluster.cli.wandb_sync import key_source, server_of
 from training_cluster.client import ApiError, Client, ClientError
 from training_cluster.settings import Settings, load_settings, settings_file
 
@@ -61,6 +64,7 @@ def examine(config: Path | None, url: str | None, *, quick: bool) -> Iterator[Fi
     yield _ok("settings", str(file) if file else "no file: defaults and environment")
     yield from _storage(settings)
     yield from _trainer(settings, quick=quick)
+    yield from _trackers(settings, quick=quick)
     yield from _devices(settings)
     yield from _models_and_data(settings)
     yield from _daemon(url or url_of(settings.host, settings.port))
@@ -132,6 +136,54 @@ def _trainer(settings: Settings, *, quick: bool) -> Iterator[Finding]:
         yield _ok(name, check.detail) if check.ok else _fail(name, check.detail, f"run `{INSTALL}`")
 
 
+def _trackers(settings: Settings, *, quick: bool) -> Iterator[Finding]:
+    """A tracker that is missing never stops a job: nothing here is more than a warning."""
+    backends = settings.tracking.backends
+    if not backends:
+        yield _ok("trackers", "the settings name none: runs are recorded here only")
+        return
+    yield from _tracker_environment(tracker.environment_of(settings), quick=quick)
+    if "mlflow" in backends:
+        yield _mlflow(settings)
+    if "wandb" in backends:
+        yield _wandb(settings)
+
+
+def _tracker_environment(path: Path, *, quick: bool) -> Iterator[Finding]:
+    if not tracker_environment.is_complete(path):
+        why = f"there is no complete environment in {path}: MLflow and W&B hear of no run"
+        yield _warn("trackers", why, f"run `{tracker.INSTALL}`")
+        return
+    yield _ok("trackers", f"environment in {path}")
+    for check in [] if quick else tracker_environment.check(path):
+        if not check.ok:
+            yield _warn(f"trackers {check.name}", check.detail, f"run `{tracker.INSTALL}`")
+
+
+def _mlflow(settings: Settings) -> Finding:
+    uri = settings.tracking.mlflow_uri
+    if not uri:
+        where = settings.state_dir / "mlflow.db"
+        return _ok("mlflow", f"runs go into {where}; `training-cluster mlflow` shows them")
+    try:
+        return _ok("mlflow", f"runs go to {address_of(uri)}")
+    except ValueError as error:
+        return _warn("mlflow", str(error), "correct tracking.mlflow_uri")
+
+
+def _wandb(settings: Settings) -> Finding:
+    mode, server = settings.tracking.wandb_mode, server_of(settings)
+    if mode == "offline":
+        return _ok("wandb", "runs are kept offline, as wandb_mode says")
+    if source := key_source(server):
+        return _ok("wandb", f"online: runs go to {server} with the key of {source}")
+    cure = f"set WANDB_API_KEY for the daemon, or put a key for {server} into ~/.netrc"
+    if mode == "online":
+        return _warn("wandb", "wandb_mode is online, but there is no API key", cure)
+    why = "no API key: runs are kept offline; `training-cluster wandb sync` uploads them later"
+    return _ok("wandb", why)
+
+
 def _devices(settings: Settings) -> Iterator[Finding]:
     from training_cluster.daemon import diagnose_devices
 
@@ -190,8 +242,8 @@ def _daemon(url: str) -> Iterator[Finding]:
     yield _ok("daemon", f"answers at {url}")
     for check in ready.checks:
         name = f"daemon {check.name}"
-        yield (
-            _ok(name, check.detail)
-            if check.ok
-            else _fail(name, check.detail, "see the daemon's log")
-        )
+        if check.ok:
+            yield _ok(name, check.detail)
+        else:
+            bad = _fail if check.required else _warn
+            yield bad(name, check.detail, "see the daemon's log")

@@ -19,13 +19,13 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 def doctor(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Do not import the trainer (takes seconds).")
+        bool, typer.Option("--quick", help="Do not import the trainer and the trackers (seconds).")
     ] = False,
     config: ConfigFile = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Check this machine, the settings, the trainer and the daemon; exits 1 when one fails."""
+    """Check this machine, settings, trainer, trackers and daemon; exits 1 when one fails."""
     from training_cluster.cli.diagnosis import Verdict, examine
 
     findings = []

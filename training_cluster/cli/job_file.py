@@ -11,15 +11,16 @@ from typing import Any
 import typer
 
 OVERRIDES = "overrides"
+TRACKING = "tracking"
 
 FIELDS = frozenset(
     {
         "kind", "model_name", "dataset_version", "template", "recipe", "stage", "finetuning_type",
         "cutoff_len", "max_samples", "batch_size", "gradient_accumulation_steps", "save_steps",
         "learning_rate", "num_epochs", "lora_rank", "lora_alpha", "lora_dropout", "lora_target",
-        "additional_target", "tracking_backend", "webhook_url", "lora_name", "lora_version",
-        "save_name", "gpus", "min_gpu_memory", "priority", "max_seconds", "max_retries",
-        "depends_on",
+        "additional_target", "tracking_backend", "tracking", "webhook_url", "lora_name",
+        "lora_version", "save_name", "gpus", "min_gpu_memory", "priority", "max_seconds",
+        "max_retries", "depends_on",
     }
 )  # fmt: skip
 """The fields of a job; every other key given by --set is an override."""
@@ -30,8 +31,19 @@ def assemble(file: str | None, settings: Iterable[str], flags: Mapping[str, Any]
     job = {} if file is None else read(file)
     for setting in settings:
         _apply(job, setting)
-    job.update({name: value for name, value in flags.items() if value not in (None, [])})
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    for setting in given.pop(TRACKING, ()):
+        _apply(job, f"{TRACKING}.{setting}")
+    if "tracking_backend" in given:
+        given["tracking_backend"] = _trackers(given["tracking_backend"])
+    job.update(given)
     return job
+
+
+def _trackers(words: Iterable[str]) -> str | list[str]:
+    """One tracker as the API's word, several as its list."""
+    names = [name.strip() for word in words for name in word.split(",") if name.strip()]
+    return names[0] if len(names) == 1 else names
 
 
 def read(name: str) -> dict[str, Any]:
@@ -72,11 +84,18 @@ def _apply(job: dict[str, Any], setting: str) -> None:
         raise _wrong(f"--set {setting}: write it as key=value")
     if key in FIELDS:
         job[key] = _value(text)
-        return
-    overrides = job.setdefault(OVERRIDES, {})
-    if not isinstance(overrides, dict):
-        raise _wrong("`overrides` in the file must be a mapping of trainer keys")
-    overrides[key] = _value(text)
+    elif key.startswith(f"{TRACKING}."):
+        name = key.removeprefix(f"{TRACKING}.")
+        _part(job, TRACKING)[name] = text.split(",") if name == "tags" else text
+    else:
+        _part(job, OVERRIDES)[key] = _value(text)
+
+
+def _part(job: dict[str, Any], name: str) -> dict[str, Any]:
+    part = job.setdefault(name, {})
+    if not isinstance(part, dict):
+        raise _wrong(f"`{name}` in the file must be a mapping")
+    return part
 
 
 def _value(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from training_cluster.cli import show, terminal
+from training_cluster.cli.metrics import show_plot
 from training_cluster.cli.options import (
     JobName,
     Json,
@@ -82,20 +83,24 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show changes until the job has ended.")
     ] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the training loss.")] = False,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Show one job: progress, why it waits, why it failed, its attempts."""
     no_json_with("--watch", watch, as_json)
+    no_json_with("--plot", plot, as_json)
     with connect(url) as client:
         if watch:
             _watch_job(client, job)
             return
         found = client.job(job)
-    if as_json:
-        terminal.document(found.raw)
-    else:
+        if as_json:
+            terminal.document(found.raw)
+            return
         terminal.show(show.job_view(found, time.time()))
+        if plot:
+            show_plot(client, job)
 
 
 def _watch_job(client: Client, job: str) -> None:

@@ -9,7 +9,20 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from training_cluster import __version__
-from training_cluster.cli import doctor, jobs, queue, serve, submit, terminal, trainer
+from training_cluster.cli import (
+    doctor,
+    jobs,
+    metrics,
+    mlflow_ui,
+    queue,
+    serve,
+    submit,
+    terminal,
+    tracker,
+    trainer,
+    wandb_sync,
+    webhook,
+)
 from training_cluster.cli.failures import report
 
 PROGRAM = "training-cluster"
@@ -37,7 +50,9 @@ def root(
         raise typer.Exit(_USAGE)
 
 
-for module in (serve, submit, jobs, queue, doctor, trainer):
+for module in (
+    serve, submit, jobs, metrics, queue, webhook, doctor, trainer, tracker, mlflow_ui, wandb_sync
+):  # fmt: skip
     module.add_to(app)
 
 

@@ -168,6 +168,10 @@ def _facts(job: Job, now: float) -> Iterable[tuple[str, object]]:
         yield name, value if isinstance(value, str | int | float) else None
     for warning in job.warnings:
         yield "warning", warning
+    for run in job.runs:
+        where = run.url or run.run_id or "not there yet"
+        said = f"; {run.message}" if run.message else ""
+        yield run.tracker, f"{run.state}, {run.lines} lines: {where}{said}"
 
 
 def _times(job: Job, now: float) -> Iterable[tuple[str, object]]:

@@ -88,8 +88,21 @@ def submit(
     lora_name: Annotated[Text, _field(text="A label.", panel=_NAMES)] = None,
     lora_version: Annotated[Text, _field(text="A label.", panel=_NAMES)] = None,
     save_name: Annotated[Text, _field(text="A label.", panel=_NAMES)] = None,
-    tracking_backend: Annotated[Text, _field(text="wandb, mlflow or none.", panel=_NAMES)] = None,
-    webhook_url: Annotated[Text, _field(text="Who to notify.", panel=_NAMES)] = None,
+    tracking_backend: Annotated[
+        list[str] | None,
+        _field(text="wandb, mlflow or none; several by commas, or repeated.", panel=_NAMES),
+    ] = None,
+    tracking: Annotated[
+        list[str] | None,
+        _field(
+            text="project, entity, experiment, run_name or tags (by commas); may be repeated.",
+            panel=_NAMES,
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    webhook_url: Annotated[
+        Text, _field(text="A Slack webhook or a receiver of signed JSON to notify.", panel=_NAMES)
+    ] = None,
     gpus: Annotated[Whole, _field(text="Devices, all of them or none.", panel=_QUEUE)] = None,
     min_gpu_memory: Annotated[
         Number, _field(text="GiB each device must have.", panel=_QUEUE)

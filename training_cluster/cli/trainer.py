@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import training_cluster
-from training_cluster.cli import terminal
+from training_cluster.cli import environments, terminal
 from training_cluster.cli.options import ConfigFile, Json
 
 if TYPE_CHECKING:
@@ -38,24 +37,14 @@ def group() -> None:
 @trainer.command()
 def install(config: ConfigFile = None, as_json: Json = False) -> None:
     """Install LLaMA-Factory and PyTorch from the tested pins (about 7 GB, minutes)."""
-    from training_cluster import trainer_environment
     from training_cluster.settings import load_settings
+    from training_cluster.trainer_environment import TRAINER
 
     settings = load_settings(config)
-    if settings.trainer.environment_dir is not None:
-        terminal.complain(
-            f"the settings name {settings.trainer.environment_dir} as trainer environment",
-            "unset trainer.environment_dir to have one made",
-        )
-        raise typer.Exit(1)
-    say = terminal.note if as_json else terminal.say
-    try:
-        path = trainer_environment.install(settings.data_dir, say)
-    except (trainer_environment.TrainerEnvironmentError, OSError) as error:
-        terminal.complain(str(error), f"what is there is kept: run `{INSTALL}` again")
-        raise typer.Exit(1) from error
-    if as_json:
-        terminal.document({"path": path, "complete": True})
+    environments.install_in(
+        settings.data_dir, TRAINER, chosen=settings.trainer.environment_dir,
+        setting="trainer.environment_dir", as_json=as_json,
+    )  # fmt: skip
 
 
 @trainer.command()
@@ -66,17 +55,7 @@ def check(config: ConfigFile = None, as_json: Json = False) -> None:
 
     path = environment_of(load_settings(config))
     findings = trainer_environment.check(path)
-    fine = all(finding.ok for finding in findings)
-    if as_json:
-        terminal.document({"path": path, "ok": fine, "checks": [asdict(f) for f in findings]})
-    for finding in findings:
-        if not finding.ok:
-            terminal.complain(f"{finding.name}: {finding.detail}")
-        elif not as_json:
-            terminal.say(f"ok    {finding.name}: {finding.detail}")
-    if not fine:
-        terminal.note(f"hint: {INSTALL}")
-        raise typer.Exit(1)
+    environments.tell_findings(path, findings, INSTALL, as_json=as_json)
 
 
 def tiny_model(
@@ -106,14 +85,12 @@ def tiny_model(
 
 
 def _interpreter(config: Path | None) -> Path:
-    from training_cluster import trainer_environment
     from training_cluster.settings import load_settings
+    from training_cluster.trainer_environment import TRAINER, python
 
     path = environment_of(load_settings(config))
-    if not trainer_environment.is_complete(path):
-        terminal.complain(f"there is no complete trainer environment in {path}", INSTALL)
-        raise typer.Exit(1)
-    return trainer_environment.python(path)
+    environments.require(TRAINER, path)
+    return python(path)
 
 
 def add_to(app: typer.Typer) -> None:

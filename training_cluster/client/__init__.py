@@ -34,6 +34,8 @@ from training_cluster.client.errors import (
     FieldProblem,
     WaitTimedOut,
 )
+from training_cluster.client.history import Curve, Event, MetricLine, Metrics
+from training_cluster.client.webhooks import Delivery, DeliveryDetail, UnveiledWebhook, Webhook
 
 __all__ = [
     "DEFAULT_URL",
@@ -45,12 +47,18 @@ __all__ = [
     "Check",
     "Client",
     "ClientError",
+    "Curve",
+    "Delivery",
+    "DeliveryDetail",
     "Device",
     "Devices",
+    "Event",
     "FieldProblem",
     "Hold",
     "Job",
     "JobError",
+    "MetricLine",
+    "Metrics",
     "Progress",
     "Queue",
     "QueuedJob",
@@ -58,6 +66,8 @@ __all__ = [
     "Released",
     "RunningJob",
     "Submitted",
+    "UnveiledWebhook",
     "WaitReason",
     "WaitTimedOut",
+    "Webhook",
 ]

@@ -82,6 +82,21 @@ class Submitted(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Run:
+    """The job's record at a tracker. `lines` is how many metric lines it has been given: news of
+    these are no reason to call a job changed."""
+
+    tracker: str
+    number: int = 1
+    attempt: int = 1
+    state: str = ""
+    run_id: str | None = None
+    url: str | None = None
+    lines: int = field(default=0, compare=False)
+    message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job(Answer):
     """A job. Lists leave out position, wait reason, estimates, devices and attempts."""
 
@@ -105,6 +120,8 @@ class Job(Answer):
     estimated_finish: float | None = field(default=None, compare=False)
     devices: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    webhook_id: str | None = None
+    runs: tuple[Run, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -241,11 +258,13 @@ class About(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One part of the daemon: is it well, and if not, what is wrong."""
+    """One part of the daemon: is it well, and if not, what is wrong. The work goes on without
+    one that is not `required`."""
 
     name: str
     ok: bool
     detail: str = ""
+    required: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +288,7 @@ _NESTED: dict[str, type[Any]] = {
 _NESTED_LISTS: dict[str, type[Any]] = {
     "jobs": Job,
     "attempts": Attempt,
+    "runs": Run,
     "running": RunningJob,
     "queued": QueuedJob,
     "checks": Check,

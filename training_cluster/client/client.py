@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from training_cluster.client import following
+from training_cluster.client import following, history
 from training_cluster.client.answers import (
     About,
     Cancelled,
@@ -23,6 +23,8 @@ from training_cluster.client.answers import (
     read,
 )
 from training_cluster.client.errors import CannotConnect, ClientError
+from training_cluster.client.history import Event, MetricLine, Metrics
+from training_cluster.client.webhooks import Webhooks
 from training_cluster.client.wire import Wire
 
 DEFAULT_URL = "http://127.0.0.1:23478"
@@ -39,6 +41,7 @@ class Client:
         self, base_url: str = DEFAULT_URL, token: str | None = None, timeout: float = 30.0
     ) -> None:
         self._wire = Wire(base_url, token, timeout)
+        self.webhooks = Webhooks(self._wire)
 
     def __enter__(self) -> Client:
         return self
@@ -163,6 +166,60 @@ class Client:
             lambda: self.job(job_id), self._log_reader(job_id), tail, attempt
         )
         return follower.follow(poll_seconds, patience_seconds)
+
+    def metrics(
+        self, job_id: str | int, names: Iterable[str] = (), points: int | None = None
+    ) -> Metrics:
+        """The curves of a job, or those named, thinned out to `points` (2000) each."""
+        return history.metrics(self._wire, _path("train", job_id, "metrics"), names, points)
+
+    def metrics_table(
+        self, job_id: str | int, names: Iterable[str] = (), *, full: bool = False
+    ) -> Iterator[str]:
+        """All a job has measured as CSV, piece by piece: a row for each step, with `full` one for
+        each line that was logged."""
+        return history.table(self._wire, _path("train", job_id, "metrics"), names, full=full)
+
+    def follow_metrics(
+        self, job_id: str | int, after: int = 0, *, patience_seconds: float = 60.0
+    ) -> Iterator[MetricLine]:
+        """Every line a job logs, from the first (or behind a sequence number) until it ends.
+
+        A line of a later attempt may go back to an earlier step, which it then replaces. A daemon
+        that does not answer for `patience_seconds` ends it with CannotConnect.
+        """
+        path = _path("train", job_id, "metrics", "stream")
+        return history.follow_metrics(self._wire, path, after, patience_seconds)
+
+    def events(
+        self,
+        job_id: str | int | None = None,
+        kind: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """What has happened, oldest first; of one job or one type when these are named. Pages are
+        fetched as they are needed."""
+        return history.events(self._wire, {"job": job_id, "type": kind}, after, limit)
+
+    def latest_events(
+        self, limit: int = 100, job_id: str | int | None = None, kind: str | None = None
+    ) -> list[Event]:
+        """The latest events, at most a thousand, oldest first."""
+        return history.latest_events(self._wire, {"job": job_id, "type": kind}, limit)
+
+    def follow_events(
+        self,
+        job_id: str | int | None = None,
+        kind: str | None = None,
+        after: int | None = None,
+        *,
+        patience_seconds: float = 60.0,
+    ) -> Iterator[Event]:
+        """What happens, from now on (or behind a sequence number; 0: from the first on); of one
+        job until it has ended."""
+        asked = {"job": job_id, "type": kind, "after": after}
+        return history.follow_events(self._wire, asked, patience_seconds)
 
     def wait(
         self,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -18,6 +19,8 @@ _PAUSES_SECONDS = (0.1, 0.5, 2.0)
 _BROKEN = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.RemoteProtocolError)
 
 _JSON = {"Content-Type": "application/json"}
+# a stream without news is kept alive every 15 seconds
+_SILENCE_SECONDS = 45.0
 
 
 class Wire:
@@ -65,7 +68,7 @@ class Wire:
         request = self._http.build_request(
             method,
             path,
-            params={name: value for name, value in (params or {}).items() if value is not None},
+            params=_given(params or {}),
             content=None if body is None else _encode(body),
             headers={**(headers or {}), **({} if body is None else _JSON)},
         )
@@ -73,6 +76,42 @@ class Wire:
         if response.is_success or response.status_code == accept_status:
             return response
         raise self._refusal(response)
+
+    @contextmanager
+    def open(
+        self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Iterator[httpx2.Response]:
+        """The answer to a GET, its body still to be read piece by piece. Raises as `send`, also
+        while it is read."""
+        request = self._http.build_request(
+            "GET",
+            path,
+            params=_given(params),
+            headers=headers,
+            timeout=httpx2.Timeout(self._timeout, read=max(self._timeout, _SILENCE_SECONDS)),
+        )
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise self._refusal(response)
+                yield response
+            finally:
+                response.close()
+        except httpx2.TransportError as error:
+            raise self._nobody(error, was_sent=True) from error
+
+    @contextmanager
+    def events(
+        self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Iterator[httpx2.EventSource]:
+        """The server-sent events that answer a GET. Raises as `open`."""
+        wanted = {**headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
+        with self.open(path, params=params, headers=wanted) as response:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise self._stranger()
+            yield httpx2.EventSource(response)
 
     def parse(self, response: httpx2.Response) -> dict[str, Any]:
         """The JSON object in a response."""
@@ -151,6 +190,10 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

@@ -16,14 +16,16 @@ from training_cluster.domain.device import (
     Hold,
     Inventory,
     Lease,
+    Standing,
     availability,
 )
-from training_cluster.domain.errors import DeviceNotFound
+from training_cluster.domain.errors import DeviceNotFound, TrainingClusterError
 from training_cluster.ports import Clock, DeviceInventory
 from training_cluster.scheduling.plan import DeviceStatus
 from training_cluster.services.loop import Loop
-from training_cluster.store import attempts, holds
+from training_cluster.store import attempts, device_faults, holds
 from training_cluster.store.database import Database
+from training_cluster.store.device_faults import DeviceHealth
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ class DeviceWatch(Loop):
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inventory")
         self._reading: asyncio.Future[Inventory] | None = None
         self._read_at = float("-inf")
+        self._told: frozenset[str] | None = None  # the faulty devices, as the event log has them
         self.latest = Inventory((), "unread", 0.0, fault="the devices have not been read yet")
         self.on_change: Callable[[], None] = lambda: None
 
@@ -83,7 +86,26 @@ class DeviceWatch(Loop):
             self.latest = _silent(self.latest, self._deadline_seconds, self._clock.now())
             log.error("the driver does not answer", action="devices.deadline")
         self._read_at = self._clock.monotonic()
+        await self._tell_faults()
         return self.latest
+
+    async def _tell_faults(self) -> None:
+        """Have the event log say which devices have become faulty, or well again."""
+        seen = [_health(device, self._policy) for device in self.latest.devices]
+        faulty = frozenset(health.uuid for health in seen if health.fault is not None)
+        if faulty == self._told or self.is_steady:
+            return
+        now = self._clock.now()
+        try:
+            await self._database.write(lambda c: device_faults.record(c, seen, now))
+            self._told = faulty
+        except TrainingClusterError:
+            log.exception("will be told at the next reading", action="devices.faults")
+
+    async def recent(self, seconds: float) -> Inventory:
+        """A reading younger than that, of CPU slots too."""
+        is_recent = self._clock.monotonic() - self._read_at < seconds
+        return self.latest if is_recent else await self.read()
 
     @property
     def is_steady(self) -> bool:
@@ -153,6 +175,12 @@ def _outline(inventory: Inventory) -> tuple[object, ...]:
         (d.uuid, d.fault, (d.used_memory_bytes or 0) >> 26, (d.utilization_percent or 0) > 10)
         for d in inventory.devices
     )
+
+
+def _health(device: Device, policy: BusyPolicy) -> DeviceHealth:
+    standing = availability(device, None, None, policy)
+    is_faulty = standing.standing is Standing.FAULTY
+    return DeviceHealth(device.uuid, device.name, standing.reason if is_faulty else None)
 
 
 def _silent(inventory: Inventory, seconds: float, now: float) -> Inventory:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -97,7 +97,7 @@ class Feed(Generic[T]):
 
     async def follow(
         self, topic: str, after: int, load: Load[T], idle_seconds: float = _IDLE_SECONDS
-    ) -> AsyncIterator[Item[T] | None]:
+    ) -> AsyncGenerator[Item[T] | None, None]:
         """Everything behind `after`, from the store and then as it happens; None whenever
         nothing came for `idle_seconds`. Ends when the topic is over or the feed is closed."""
         with self._join(topic) as channel:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from training_cluster.domain.errors import TrainingClusterError
 from training_cluster.services.devices import DeviceWatch
 from training_cluster.services.dispatcher import Dispatcher
+from training_cluster.services.tracking import TrackerStanding, Tracking
 from training_cluster.store.database import Database
 
 _DEADLINE_SECONDS = 2.0
@@ -16,24 +17,34 @@ _DEADLINE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part of the daemon: is it well, and if not, what is wrong."""
+    """One part of the daemon: is it well, and if not, what is wrong. Without a part that is not
+    `required` the daemon does its work all the same."""
 
     name: str
     ok: bool
     detail: str
+    required: bool = True
 
 
 class Health:
     """Looks after the parts on which scheduling depends."""
 
-    def __init__(self, database: Database, devices: DeviceWatch, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        database: Database,
+        devices: DeviceWatch,
+        dispatcher: Dispatcher,
+        tracking: Tracking,
+    ) -> None:
+        self._tracking = tracking
         self._database = database
         self._devices = devices
         self._dispatcher = dispatcher
 
     async def checks(self) -> list[Check]:
         """Every part, in the order in which a person would look."""
-        return [await self._store(), self._scheduler(), self._inventory()]
+        parts = [await self._store(), self._scheduler(), self._inventory()]
+        return [*parts, *(_tracker(state) for state in self._tracking.states())]
 
     async def _store(self) -> Check:
         try:
@@ -54,6 +65,10 @@ class Health:
             detail += f", {faults} of them faulty"
         usable = inventory.fault is None and faults < max(len(inventory.devices), 1)
         return Check("devices", usable, detail)
+
+
+def _tracker(state: TrackerStanding) -> Check:
+    return Check(f"tracker {state.name}", state.up, state.message, required=False)
 
 
 def _touch(connection: sqlite3.Connection) -> None:

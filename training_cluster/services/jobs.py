@@ -20,6 +20,8 @@ from training_cluster.domain.errors import (
     JobAlreadyFinished,
     JobNotFound,
     NoDeviceFree,
+    StoreUnavailable,
+    TrainingClusterError,
 )
 from training_cluster.domain.ids import new_job_id
 from training_cluster.domain.job import (
@@ -39,9 +41,11 @@ from training_cluster.services.dispatcher import Assigned, Dispatcher
 from training_cluster.services.model_names import ModelNames
 from training_cluster.services.queue import QueueView, Waiting
 from training_cluster.services.supervisor import Supervisor
-from training_cluster.store import attempts, jobs
+from training_cluster.services.webhooks import Webhooks
+from training_cluster.store import attempts, jobs, tracker_runs, webhooks
 from training_cluster.store.database import Database
 from training_cluster.store.jobs import NewJob
+from training_cluster.store.tracker_runs import RunRow
 
 log = structlog.get_logger(__name__)
 
@@ -77,10 +81,12 @@ class Overview:
     waiting: Waiting | None
     estimated_finish: float | None
     replayed: bool = False
+    webhook_id: str | None = None
+    runs: Sequence[RunRow] = ()
 
 
 class Jobs:
-    """The service behind every dialect's jobs."""
+    """The service behind every dialect's jobs. `trackers` are those that are served."""
 
     def __init__(
         self,
@@ -92,8 +98,12 @@ class Jobs:
         dispatcher: Dispatcher,
         supervisor: Supervisor,
         queue: QueueView,
+        webhooks: Webhooks,
         clock: Clock,
+        *,
+        trackers: frozenset[str] = frozenset(),
     ) -> None:
+        self.trackers = trackers
         self._database = database
         self._devices = devices
         self._models = models
@@ -102,6 +112,7 @@ class Jobs:
         self._dispatcher = dispatcher
         self._supervisor = supervisor
         self._queue = queue
+        self._webhooks = webhooks
         self._clock = clock
 
     async def submit(self, submission: Submission) -> Overview:
@@ -123,15 +134,39 @@ class Jobs:
         )
         if submission.strategy is Strategy.REJECT:
             await self._devices.fresh()
-        overview, assigned = await self._database.write(
-            lambda c: self._store(c, new, submission.strategy)
-        )
+        if spec.webhook_url is None:
+            overview, assigned = await self._accept(new, submission.strategy)
+        else:
+            overview, assigned = await self._accept_with_webhook(new, submission.strategy)
         if assigned is not None:
             self._dispatcher.apply(assigned)
         elif self._dispatcher.has_room and not overview.replayed:
             await self._dispatcher.run_soon(_DISPATCH_PATIENCE_SECONDS)
             return await self._database.read(lambda c: self._answer(c, overview.job.id))
         return overview
+
+    async def _accept(self, new: NewJob, strategy: Strategy) -> tuple[Overview, Assigned | None]:
+        return await self._database.write(lambda c: self._store(c, new, strategy))
+
+    async def _accept_with_webhook(
+        self, new: NewJob, strategy: Strategy
+    ) -> tuple[Overview, Assigned | None]:
+        """Keep the job's webhook address in its file, then store the job; the file goes again
+        when the job was refused or is known already."""
+        assert new.spec.webhook_url is not None
+        made = await self._webhooks.receiver(new.spec.webhook_url, new.user, named="webhook_url")
+        hook = made.webhook
+        spec = replace(new.spec, webhook_url=hook.url)
+        try:
+            stored = await self._accept(replace(new, spec=spec, webhook=hook), strategy)
+        except StoreUnavailable:
+            raise  # perhaps it was stored: the next start tells, and removes the file if not
+        except TrainingClusterError:
+            await self._webhooks.forget_receiver(hook)
+            raise
+        if stored[0].replayed:
+            await self._webhooks.forget_receiver(hook)
+        return stored
 
     def _store(
         self, connection: sqlite3.Connection, new: NewJob, strategy: Strategy
@@ -196,8 +231,14 @@ class Jobs:
     def _overview(self, connection: sqlite3.Connection, key: str) -> Overview:
         job = jobs.find(connection, key)
         known = attempts.of_job(connection, job.number)
-        waiting = self._queue.waiting(connection, job)
-        return Overview(job, known, waiting, self._queue.finish(connection, job))
+        return Overview(
+            job,
+            known,
+            self._queue.waiting(connection, job),
+            self._queue.finish(connection, job),
+            webhook_id=webhooks.of_job(connection, job.number),
+            runs=tracker_runs.of_job(connection, job.number),
+        )
 
     async def page(
         self, *, state: JobState | None, user: str | None, before: int, limit: int

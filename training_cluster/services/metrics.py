@@ -4,9 +4,10 @@ How far a log was read is stored in the transaction that stores what it said."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
@@ -31,6 +32,7 @@ class Tail:
     offset: int = 0
     progress: Progress | None = None
     time: float = 0.0
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class MetricsFollower(Loop):
@@ -79,22 +81,23 @@ class MetricsFollower(Loop):
             await self.catch_up(tail)
 
     async def catch_up(self, tail: Tail) -> None:
-        """Read one log to its end."""
-        while (found := read_lines(tail.path, tail.offset)) is not None:
-            lines, offset, written_at = found
-            points = [point for line in lines if (point := self._trainer.parse(line)) is not None]
-            latest = min(written_at, self._clock.now())
-            await self._store(tail, timed(points, latest, tail.time), offset)
+        """Read one log to its end; waits for whoever is reading it."""
+        async with tail.reading:
+            while (found := read_lines(tail.path, tail.offset)) is not None:
+                lines, offset, written_at = found
+                parsed = (self._trainer.parse(line) for line in lines)
+                points = [point for point in parsed if point is not None]
+                latest = min(written_at, self._clock.now())
+                await self._store(tail, timed(points, latest, tail.time), offset)
 
     async def _store(self, tail: Tail, points: Sequence[TimedPoint], offset: int) -> None:
-        every = self._progress_every_seconds
-        await self._database.write(
+        every, stretch = self._progress_every_seconds, (tail.offset, offset)
+        tail.offset = await self._database.write(
             lambda connection: attempts.record(
-                connection, tail.job_number, tail.ref, points, offset, every
+                connection, tail.job_number, tail.ref, points, stretch, every
             )
         )
-        tail.offset = offset
-        if points:
+        if points and tail.offset == offset:
             tail.progress, tail.time = points[-1][0].progress, points[-1][1]
 
 

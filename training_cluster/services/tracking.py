@@ -39,14 +39,12 @@ _LONGEST_BACK_OFF_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class TrackerStanding:
-    """How it is with a tracker: `up` is False since `since` (Unix seconds), `message` says why.
-    `unfinished` counts runs that it does not have whole."""
+    """How it is with a tracker, and since when (Unix seconds). `message` is for people."""
 
     name: str
     up: bool
-    since: float | None
+    since: float
     message: str
-    unfinished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +80,8 @@ class RunFeeder(Loop):
         self._opened: set[str] = set()
         self._keys: dict[tuple[int, int], str] = {}
         self._failures = 0
-        self._down_since: float | None = None
-        self._message = "not needed yet"
+        self._message = ""
+        self.standing = TrackerStanding(tracker.name, True, clock.now(), "not needed yet")
         self._more = False
         self._gone = False
 
@@ -133,15 +131,21 @@ class RunFeeder(Loop):
         for error in unexpected:
             log.error("unexpected", action="tracker.error", tracker=self._tracker.name,
                       exc_info=error)  # fmt: skip
-        if not failed:
-            if self._down_since is not None:
-                log.info("back", action="tracker.up", tracker=self._tracker.name)
-            self._failures, self._down_since, self._message = 0, None, "up to date"
-            return
-        if self._down_since is None:
-            self._down_since = self._clock.now()
-            log.warning(self._message, action="tracker.down", tracker=self._tracker.name)
-        self._failures += 1
+        if failed:
+            self._failures += 1
+            self._stand(False, self._message)
+        else:
+            self._failures = 0
+            self._stand(True, "up to date")
+
+    def _stand(self, up: bool, message: str) -> None:
+        before = self.standing
+        since = before.since if before.up is up else self._clock.now()
+        self.standing = TrackerStanding(self._tracker.name, up, since, message)
+        if before.up and not up:
+            log.warning(message, action="tracker.down", tracker=self._tracker.name)
+        elif up and not before.up:
+            log.info("back", action="tracker.up", tracker=self._tracker.name)
 
     async def _advance(self, row: RunRow) -> bool:
         """Open, send, finish: as far as it goes now. True when the run has come to its end, and
@@ -224,20 +228,36 @@ class RunFeeder(Loop):
         kind = EventType.JOB_WARNING
         events.append(connection, now, kind, row.job_number, row.attempt_number, data)
 
-    async def standing(self) -> TrackerStanding:
-        """How it is with this tracker now."""
-        backlog = await self._database.read(tracker_runs.backlog)
-        up = self._down_since is None
-        return TrackerStanding(
-            self._tracker.name, up, self._down_since, self._message,
-            backlog.get(self._tracker.name, 0),
-        )  # fmt: skip
-
     async def stop(self) -> None:
         """End; what the tracker lacks is sent by the next daemon."""
         await super().stop()
         with contextlib.suppress(TrainingClusterError):
             await self._tracker.close()
+
+
+class Tracking:
+    """All trackers of the daemon."""
+
+    def __init__(self, feeders: Sequence[RunFeeder]) -> None:
+        self._feeders = tuple(feeders)
+
+    def states(self) -> tuple[TrackerStanding, ...]:
+        """How it is with each tracker."""
+        return tuple(feeder.standing for feeder in self._feeders)
+
+    def hear(self, facts: Sequence[Fact]) -> None:
+        """Told of every commit."""
+        for feeder in self._feeders:
+            feeder.hear(facts)
+
+    async def start(self) -> None:
+        """Begin to feed the trackers."""
+        for feeder in self._feeders:
+            await feeder.start()
+
+    async def stop(self) -> None:
+        """End; what a tracker lacks is sent by the next daemon."""
+        await asyncio.gather(*(feeder.stop() for feeder in self._feeders))
 
 
 def _concerns(fact: Fact) -> bool:

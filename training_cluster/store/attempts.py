@@ -46,7 +46,9 @@ UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
 WHERE number = ? AND state = 'preparing' AND attempt_number = ?"""
 _STOP = """
 UPDATE attempts SET stop_reason = ? WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
-_OFFSET = "UPDATE attempts SET log_offset = ? WHERE job_number = ? AND number = ?"
+_OFFSET = """
+UPDATE attempts SET log_offset = ? WHERE job_number = ? AND number = ? AND log_offset = ?"""
+_READ_SO_FAR = "SELECT log_offset FROM attempts WHERE job_number = ? AND number = ?"
 _PROGRESS = "UPDATE jobs SET progress = ?, metrics = ? WHERE number = ?"
 _END = """
 UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?
@@ -159,17 +161,21 @@ def record(
     job_number: int,
     ref: AttemptRef,
     points: Sequence[TimedPoint],
-    offset: int,
+    stretch: tuple[int, int],
     progress_every_seconds: float | None = None,
-) -> None:
-    """Store what a stretch of the trainer's log said and how far it was read, in one go.
+) -> int:
+    """Store what a stretch of the trainer's log (bytes from and up to) said and that it was read,
+    in one go. Returns how far the log is read now: nothing is stored of a stretch that does not
+    begin where the last one ended.
 
     A `job.progress` event is added when the last one is so many seconds old; None: never."""
+    start, end = stretch
+    if connection.execute(_OFFSET, (end, job_number, ref.number, start)).rowcount != 1:
+        return _read_so_far(connection, job_number, ref.number)
     lines = [NewLine(p.progress.step, time, p.values) for p, time in points if p.values]
     metric_lines.append(connection, job_number, ref, LineSource.TRAINER, lines)
-    connection.execute(_OFFSET, (offset, job_number, ref.number))
     if not points:
-        return
+        return end
     latest: dict[str, float] = {}
     for point, _ in points:
         latest.update(point.values)
@@ -178,6 +184,12 @@ def record(
     if progress_every_seconds is not None:
         _tell_progress(connection, job_number, ref, last.progress, metrics, time,
                        progress_every_seconds)  # fmt: skip
+    return end
+
+
+def _read_so_far(connection: sqlite3.Connection, job_number: int, attempt: int) -> int:
+    row = connection.execute(_READ_SO_FAR, (job_number, attempt)).fetchone()
+    return int(row["log_offset"])
 
 
 def _tell_progress(

@@ -20,6 +20,7 @@ _SELECT = """
 SELECT e.sequence, e.time, e.type, j.id AS job_id, e.job_number, e.attempt_number, e.data
 FROM events e LEFT JOIN jobs j ON j.number = e.job_number"""
 _PAGE = _SELECT + " WHERE e.sequence > ? {filters} ORDER BY e.sequence LIMIT ?"
+_LATEST = _SELECT + " WHERE e.sequence > ? {filters} ORDER BY e.sequence DESC LIMIT ?"
 _ONE = _SELECT + " WHERE e.sequence = ?"
 _LAST = "SELECT coalesce(max(sequence), 0) FROM events"
 _LAST_OF_JOB = """
@@ -58,8 +59,10 @@ def page(
     *,
     job_number: int | None = None,
     kind: EventType | None = None,
+    latest: bool = False,
 ) -> list[Event]:
-    """Events behind `after`, oldest first; of one job or one type when these are named."""
+    """Events behind `after`, oldest first; of one job or one type when these are named. Of more
+    than `limit` the first ones, or the latest."""
     filters, values = "", list[object]()
     if job_number is not None:
         filters += " AND e.job_number = ?"
@@ -67,8 +70,9 @@ def page(
     if kind is not None:
         filters += " AND e.type = ?"
         values.append(kind.value)
-    rows = connection.execute(_PAGE.format(filters=filters), (after, *values, limit))
-    return [_event(row) for row in rows]
+    query = (_LATEST if latest else _PAGE).format(filters=filters)
+    found = [_event(row) for row in connection.execute(query, (after, *values, limit))]
+    return found[::-1] if latest else found
 
 
 def find(connection: sqlite3.Connection, sequence: int) -> Event | None:

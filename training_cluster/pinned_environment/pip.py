@@ -1,4 +1,4 @@
-"""Runs pip for the trainer environment: clean surroundings, a few readable lines, another try."""
+"""Runs pip for an environment of ours: clean surroundings, a few readable lines, another try."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MISLEADING = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_
                "PIP_NO_CACHE_DIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # fmt: skip
 
 
-class TrainerEnvironmentError(RuntimeError):
-    """The trainer environment cannot be made; the message says why and what to do."""
+class PinnedEnvironmentError(RuntimeError):
+    """An environment cannot be made; the message says why and what to do."""
 
 
 def run_pip(python: Path, log: Path, say: Callable[[str], None], *arguments: str) -> None:
     """Run `pip install` with these arguments, again when the network breaks; say how far it is.
 
-    What pip prints goes to `log` as well. Raises TrainerEnvironmentError.
+    What pip prints goes to `log` as well. Raises PinnedEnvironmentError.
     """
     words = [str(python), "-I", "-m", "pip", "install", "--no-input", *arguments]
     for remaining in reversed(range(_DOWNLOAD_TRIES)):
@@ -34,7 +34,7 @@ def run_pip(python: Path, log: Path, say: Callable[[str], None], *arguments: str
         if remaining and _is_network_trouble(last_lines):
             say("the download broke; going on from what is here")
             continue
-        raise TrainerEnvironmentError(
+        raise PinnedEnvironmentError(
             f"pip failed: {_error_line(last_lines)}. The whole log is {log}. Run the same again: "
             "what is installed is kept"
         )

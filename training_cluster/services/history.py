@@ -1,0 +1,128 @@
+"""What has happened, from any point on and then as it happens: the streams of lines and events.
+
+A stream reads the store up to the present and then follows the news; a daemon that is restarted
+meanwhile goes on behind the number its reader names.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from training_cluster.domain.event import Event, EventType
+from training_cluster.domain.job import FINISHED, Job, JobState
+from training_cluster.domain.metric import MetricLine
+from training_cluster.services.feed import Feed, Item, Page
+from training_cluster.services.news import EVERYTHING, News
+from training_cluster.store import events, jobs, metric_lines
+from training_cluster.store.database import Database
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The job has ended, and everything there is was told."""
+
+    status: JobState
+
+
+Told = AsyncGenerator[Item[T] | Over | None, None]
+"""Items in order, None when nothing has come for a while, and at last `Over` if the job has ended;
+without it the stream was only broken off."""
+
+
+class _Load(Generic[T]):
+    """Pages of the store for one stream. `status` is that of the job at the last look."""
+
+    def __init__(
+        self,
+        database: Database,
+        job: Job | None,
+        select: Callable[[sqlite3.Connection, int, int], list[Item[T]]],
+    ) -> None:
+        self._database = database
+        self._job = job
+        self._select = select
+        self.status = job.state if job else None
+
+    async def __call__(self, after: int, limit: int) -> Page[T]:
+        return await self._database.read(lambda c: self._page(c, after, limit))
+
+    def _page(self, connection: sqlite3.Connection, after: int, limit: int) -> Page[T]:
+        if self._job is not None and self.status not in FINISHED:
+            self.status = jobs.find(connection, self._job.id).state
+        return Page(self._select(connection, after, limit), self.status in FINISHED)
+
+
+class History:
+    """Follows jobs and the whole daemon for hundreds of streams."""
+
+    def __init__(self, database: Database, news: News) -> None:
+        self._database = database
+        self._news = news
+
+    async def job(self, key: str) -> Job:
+        """A job by id or number. Raises JobNotFound."""
+        return await self._database.read(lambda connection: jobs.find(connection, key))
+
+    async def events(
+        self,
+        after: int,
+        limit: int,
+        *,
+        job: Job | None = None,
+        kind: EventType | None = None,
+        latest: bool = False,
+    ) -> list[Event]:
+        """Events behind a sequence number, oldest first: the first ones, or the latest."""
+        number = job.number if job else None
+        return await self._database.read(
+            lambda c: events.page(c, after, limit, job_number=number, kind=kind, latest=latest)
+        )
+
+    async def last_event(self) -> int:
+        """The number of the latest event."""
+        return await self._database.read(events.last_sequence)
+
+    def follow_lines(self, job: Job, after: int) -> Told[MetricLine]:
+        """Every line of a job behind `after`, until it has ended."""
+
+        def select(
+            connection: sqlite3.Connection, after: int, limit: int
+        ) -> list[Item[MetricLine]]:
+            found = metric_lines.after(connection, job.number, after, limit)
+            return [Item(line.sequence, line) for line in found]
+
+        load = _Load(self._database, job, select)
+        return _told(self._news.lines, job.id, after, load)
+
+    def follow_events(
+        self, after: int, *, job: Job | None = None, kind: EventType | None = None
+    ) -> Told[Event]:
+        """Every event behind `after`; those of one job until it has ended, those of the daemon
+        for ever."""
+        number = job.number if job else None
+
+        def select(connection: sqlite3.Connection, after: int, limit: int) -> list[Item[Event]]:
+            found = events.page(connection, after, limit, job_number=number, kind=kind)
+            return [Item(event.sequence, event) for event in found]
+
+        load = _Load(self._database, job, select)
+        return _told(self._news.events, job.id if job else EVERYTHING, after, load)
+
+
+async def _told(feed: Feed[T], topic: str, after: int, load: _Load[T]) -> Told[T]:
+    async with aclosing(feed.follow(topic, after, load)) as found:
+        async for item in found:
+            yield item
+            after = after if item is None else item.sequence
+    if load.status is None:
+        return
+    # a feed that was closed breaks streams off in the middle
+    rest = await load(after, 1)
+    if rest.over and not rest.items:
+        yield Over(load.status)

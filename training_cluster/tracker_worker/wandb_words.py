@@ -1,0 +1,56 @@
+"""Turns our names into ones W&B takes, and reads whether W&B has a key here."""
+
+from __future__ import annotations
+
+import hashlib
+import netrc
+import os
+import re
+from urllib.parse import urlsplit
+
+DEFAULT_BASE_URL = "https://api.wandb.ai"
+MOST_ID_CHARACTERS = 64
+MOST_NAME_CHARACTERS = 128
+MOST_LABEL_CHARACTERS = 64
+HASH_CHARACTERS = 10
+
+_PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MOST_ID_CHARACTERS}}}")
+
+
+def run_id(key: str) -> str:
+    """The id of the run of a key: always the same, and another one for another key."""
+    if _PLAIN_ID.fullmatch(key):
+        return key
+    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:HASH_CHARACTERS]
+    kept = re.sub(r"[^A-Za-z0-9_-]+", "-", key)[: MOST_ID_CHARACTERS - HASH_CHARACTERS - 1]
+    return f"{kept}-{digest}"
+
+
+def metric(name: str) -> str:
+    """The name of a value in a row; those with an underscore in front are W&B's own."""
+    return f"value{name}" if not name or name.startswith("_") else name
+
+
+def labels(words: list[str]) -> list[str]:
+    """Tags of a run: cut, and none twice."""
+    return list(dict.fromkeys(word[:MOST_LABEL_CHARACTERS] for word in words if word))
+
+
+def has_key(base_url: str | None) -> bool:
+    """Whether W&B would find an API key for its server, in the environment or in a netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(base_url or DEFAULT_BASE_URL).hostname or ""
+    return any(_names(path, host) for path in _netrc_files())
+
+
+def _netrc_files() -> list[str]:
+    chosen = os.environ.get("NETRC")
+    return [os.path.expanduser(path) for path in ([chosen] if chosen else ["~/.netrc", "~/_netrc"])]
+
+
+def _names(path: str, host: str) -> bool:
+    try:
+        return host in netrc.netrc(path).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
