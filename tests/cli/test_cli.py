@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from tests.cli.conftest import PROGRAM, Run, Started, failed
 from tests.cli.scripted_server import Reply, scripted
 from tests.daemon_process import DaemonProcess
-from training_cluster.cli.main import app
+from training_cluster.cli.main import build
 from training_cluster.cli.options import connect
 from training_cluster.settings import load_settings
 
@@ -123,7 +123,7 @@ def test_a_daemon_that_answers_nonsense_is_one_error(run: Run) -> None:
 
 
 def test_the_program_without_a_command_shows_its_help() -> None:
-    result = CliRunner().invoke(app, [])
+    result = CliRunner().invoke(build(), [])
     assert result.exit_code == 2
     for name in ("serve", "submit", "ps", "status", "logs", "cancel", "queue", "gpus", "doctor"):
         assert name in result.output
@@ -131,8 +131,8 @@ def test_the_program_without_a_command_shows_its_help() -> None:
 
 def test_every_command_has_help_and_the_version_is_told() -> None:
     for words in (["submit"], ["gpus", "hold"], ["trainer", "install"], ["config", "show"], []):
-        assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
-    assert CliRunner().invoke(app, ["--version"]).output.startswith("training-cluster 0.")
+        assert CliRunner().invoke(build(), [*words, "--help"]).exit_code == 0
+    assert CliRunner().invoke(build(), ["--version"]).output.startswith("training-cluster 0.")
 
 
 def test_a_command_does_not_load_the_daemon(quick: DaemonProcess) -> None:

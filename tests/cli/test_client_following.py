@@ -112,3 +112,37 @@ def test_following_from_the_tail_shows_what_follows_and_nothing_twice() -> None:
     )
     with scripted(log) as server, Client(server.url) as client:
         assert "".join(client.follow_logs(7, tail=1, poll_seconds=0.01)) == "3\n4\n5\n"
+
+
+def test_a_line_being_written_is_shown_by_a_look_and_followed_once_it_is_complete() -> None:
+    def script(request: Request) -> Reply:
+        if not request.path.endswith("/logs"):
+            return Reply(a_job("completed", attempts=[{"attempt": 1}]))
+        if "offset" in request.query:
+            text = b"100%\n" if request.query["offset"] == "4" else b""
+            return Reply(text, headers={"X-Next-Offset": "9"})
+        headers = {"X-Next-Offset": "4", "X-Unfinished-Line": "true"}
+        return Reply(b"one\n 50%", headers=headers)
+
+    with scripted(script) as server, Client(server.url) as client:
+        assert client.logs(7, tail=2) == "one\n 50%"
+        assert "".join(client.follow_logs(7, tail=2, poll_seconds=0.01)) == "one\n100%\n"
+
+
+def test_a_log_that_got_shorter_is_followed_from_its_start() -> None:
+    log = Log(
+        ("running", {1: b"old log\n"}),
+        ("running", {1: b"new\n"}),
+        ("completed", {1: b"new\nend\n"}),
+    )
+
+    def script(request: Request) -> Reply:
+        reply = log(request)
+        if "X-Next-Offset" in reply.headers:  # as the daemon: never behind the end of the log
+            end = min(int(reply.headers["X-Next-Offset"]), len(log.now[1][1]))
+            reply.headers["X-Next-Offset"] = str(end)
+        return reply
+
+    with scripted(script) as server, Client(server.url) as client:
+        text = "".join(client.follow_logs(7, poll_seconds=0.01))
+    assert text == "old log\n[... this log was begun anew ...]\nnew\nend\n"

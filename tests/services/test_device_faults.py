@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.factories import a_gpu
+from tests.fakes import FakeInventory
 from tests.services.household import Household
 from training_cluster.domain.errors import StorageFull
+from training_cluster.services.queue import QueueView
 from training_cluster.store import events
 
 LOST = replace(a_gpu(1), fault="the GPU is lost")
@@ -55,6 +57,20 @@ async def test_a_device_whose_memory_nobody_knows_is_not_to_be_trusted(household
     ((kind, data),) = await told(household)
     assert kind == "device.quarantined"
     assert "how much memory" in data["reason"]
+
+
+async def test_what_is_shown_of_a_cpu_is_not_as_old_as_the_daemon(tmp_path):
+    home = Household(tmp_path, FakeInventory(a_gpu(0), source="cpu"))
+    view = QueueView(home.database, home.devices, home.clock)
+    await home.devices.read()
+    home.inventory.devices = (replace(a_gpu(0), used_memory_bytes=7),)
+    home.clock.advance(60)
+    (shown,) = (await view.state()).devices
+    assert shown.device.used_memory_bytes == 7
+    reads = home.inventory.reads
+    await view.state()
+    assert home.inventory.reads == reads, "but not for every look"
+    await home.close()
 
 
 async def test_what_could_not_be_stored_is_told_at_the_next_reading(household, monkeypatch):

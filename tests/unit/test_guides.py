@@ -22,7 +22,7 @@ from tests.unit.test_dashboard import WORDS, words
 from training_cluster.api.app import create_app
 from training_cluster.api.auth import Access
 from training_cluster.api.schemas import TrainRequest
-from training_cluster.cli.main import app
+from training_cluster.cli.main import build
 from training_cluster.domain.event import NOTIFIED
 from training_cluster.settings import Settings, load_settings
 
@@ -67,7 +67,7 @@ def option_names(command: Any) -> set[str]:
 @pytest.mark.parametrize(("page", "line"), list(commands()))
 def test_every_command_that_is_shown_exists_with_its_options(page, line):
     rest = shlex.split(line, comments=True)[1:]
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(build())
     while hasattr(command, "commands") and rest:
         assert rest[0] in command.commands, f"{page}: there is no {rest[0]!r} in {line}"
         command, rest = command.commands[rest[0]], rest[1:]

@@ -13,6 +13,7 @@ from training_cluster.api import (
     devices,
     events,
     jobs,
+    logs,
     metrics,
     problems,
     prometheus,
@@ -62,7 +63,7 @@ def create_app(running: Running, access: Access) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=_MOST_BODY_BYTES)
     app.add_middleware(CountRequests, metrics=app.state.requests)
     problems.install(app)
-    for module in (status, prometheus, jobs, devices, webhooks, metrics, events):
+    for module in (status, prometheus, jobs, logs, devices, webhooks, metrics, events):
         app.include_router(
             module.router, responses=problems.documented(AccessDenied, InvalidRequest)
         )

@@ -1,13 +1,12 @@
-"""The native API's jobs: submit, list, look, read logs, cancel."""
+"""The native API's jobs: submit, list, look, cancel."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
-from fastapi.responses import PlainTextResponse
 
-from training_cluster.api import examples, logs, render
+from training_cluster.api import examples, render
 from training_cluster.api.auth import Principal
 from training_cluster.api.examples import shown
 from training_cluster.api.problems import documented
@@ -48,15 +47,6 @@ _REJECTED = {
 _REQUESTS: dict[str, Any] = {
     "basic": {"value": examples.BASIC_REQUEST},
     "all the documented parameters": {"value": examples.FULL_REQUEST},
-}
-_LOG = {
-    "description": "The log, or a part of it.",
-    "content": {"text/plain": {"example": "{'loss': 1.92, 'epoch': 0.67}\n"}},
-    "headers": {
-        "X-Next-Offset": {"schema": {"type": "integer"}, "description": "where to go on"},
-        "X-Job-Status": {"schema": {"type": "string"}, "description": "the job's status"},
-        "X-Attempt": {"schema": {"type": "integer"}, "description": "whose log this is"},
-    },
 }
 
 
@@ -160,22 +150,3 @@ async def cancel_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
         "message": "Training job is being stopped" if stopping else "Training job cancelled",
     }
     return answer(content)
-
-
-@router.get(
-    "/train/{job_id}/logs",
-    summary="Read what the trainer printed",
-    response_class=PlainTextResponse,
-    responses={200: _LOG, **documented(JobNotFound)},
-)
-async def get_logs(
-    job_id: str,
-    daemon: Daemon,
-    _: Principal,
-    attempt: Annotated[int | None, Query(ge=1, description="None: the latest.")] = None,
-    tail: Annotated[int | None, Query(ge=0, le=100_000, description="Last lines.")] = None,
-    offset: Annotated[int, Query(ge=0, description="First byte; for following.")] = 0,
-) -> Response:
-    """`X-Next-Offset` tells where to go on, `X-Job-Status` whether more may come."""
-    overview = await daemon.jobs.get(job_id)
-    return await logs.answer_with_log(overview, attempt=attempt, tail=tail, offset=offset)

@@ -1,36 +1,158 @@
-"""Serves parts of an attempt's log file."""
+"""The trainers' logs: read in parts, by byte range, or followed as server-sent events."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import Response
+from fastapi import APIRouter, Header, HTTPException, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from training_cluster.domain.errors import NotFound
-from training_cluster.domain.job import Attempt
+from training_cluster.api import sse
+from training_cluster.api.auth import Principal
+from training_cluster.api.problems import documented
+from training_cluster.api.services import Daemon
+from training_cluster.domain.errors import FieldProblem, InvalidRequest, JobNotFound, NotFound
+from training_cluster.domain.job import FINISHED, Attempt
+from training_cluster.services import log_files
 from training_cluster.services.jobs import Overview
+from training_cluster.services.log_follow import Start
+from training_cluster.services.log_tail import LogPiece, PieceKind
+from training_cluster.services.log_text import readable
 
-LOG_NAME = "trainer.log"
-_MOST_BYTES = 4 << 20
-_BLOCK = 64 << 10
+router = APIRouter(tags=["jobs"])
+
+_TEXT = "text/plain; charset=utf-8"
+_BLOCK = 256 << 10
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+_END_ID = "end"
+_EVENT_ID = re.compile(r"([1-9]\d{0,8}):(\d{1,18})", re.ASCII)
+
+_EXAMPLE = "{'loss': 1.92, 'epoch': 0.67}\n"
+_HEADERS: dict[str, Any] = {
+    "X-Job-Status": {"schema": {"type": "string"}, "description": "the job's status"},
+    "X-Attempt": {"schema": {"type": "integer"}, "description": "whose log this is"},
+    "X-Next-Offset": {"schema": {"type": "integer"}, "description": "where to go on"},
+}
+_LOG = {
+    "description": "The log, or a part of it; at most 4 MiB of the raw log.",
+    "content": {"text/plain": {"example": _EXAMPLE}},
+    "headers": {
+        **_HEADERS,
+        "X-Unfinished-Line": {
+            "schema": {"type": "string"},
+            "description": "`true`: the last line is still being written; it is read again, "
+            "whole, from X-Next-Offset",
+        },
+    },
+}
+_PARTIAL = {
+    "description": "The bytes that `Range` asks for, as the trainer wrote them.",
+    "content": {"text/plain": {"example": _EXAMPLE}},
+    "headers": {
+        **_HEADERS,
+        "Content-Range": {"schema": {"type": "string"}, "description": "bytes a-b/size"},
+    },
+}
+_UNSATISFIABLE = {
+    "description": "The log has no such bytes.",
+    "content": {
+        "application/problem+json": {
+            "schema": {"$ref": "#/components/schemas/ProblemView"},
+            "example": {
+                "type": "range_not_satisfiable",
+                "title": "the log has 1024 bytes",
+                "status": 416,
+                "code": "range_not_satisfiable",
+            },
+        }
+    },
+}
+_STREAM = (
+    sse.frame('{"attempt":1}', event="attempt", id="1:0")
+    + sse.frame("loading\n", event="log", id="1:8")
+    + sse.frame(" 50%|#####     | 5/10", event="bar")
+    + sse.frame('{"status":"completed"}', event="end", id=_END_ID)
+)
+
+_AttemptNumber = Annotated[int | None, Query(ge=1, description="None: the latest.")]
+_Tail = Annotated[int | None, Query(ge=0, le=100_000, description="Last lines.")]
 
 
-async def answer_with_log(
-    overview: Overview, *, attempt: int | None, tail: int | None, offset: int
+@router.get(
+    "/train/{job_id}/logs",
+    summary="Read what the trainer printed",
+    response_class=PlainTextResponse,
+    responses={200: _LOG, 206: _PARTIAL, 416: _UNSATISFIABLE, **documented(JobNotFound)},
+)
+async def get_logs(
+    job_id: str,
+    daemon: Daemon,
+    _: Principal,
+    attempt: _AttemptNumber = None,
+    tail: _Tail = None,
+    offset: Annotated[
+        int | None,
+        Query(ge=0, le=1 << 60, description="First byte. For following: complete lines only."),
+    ] = None,
+    raw: Annotated[bool, Query(description="The bytes as the trainer wrote them.")] = False,
+    range_: Annotated[str | None, Header(alias="Range")] = None,
 ) -> Response:
-    """A part of a log: the last `tail` lines, or up to 4 MiB from byte `offset`.
-
-    Raises NotFound when the job has no such attempt; a job that has not run has an empty log."""
+    """`X-Next-Offset` tells where to go on, `X-Job-Status` whether more may come. Text is made
+    readable: without escape sequences, progress bars in their last state. Offsets and `Range`
+    count the bytes the trainer wrote. An answer can be empty although `X-Next-Offset` moves on:
+    over states of a progress bar that are gone."""
+    overview = await daemon.jobs.get(job_id)
     chosen = _choose(overview, attempt)
-    data, end = b"", 0
-    if chosen is not None:
-        path = Path(chosen.directory) / LOG_NAME
-        data, end = await asyncio.to_thread(read_part, path, tail, offset)
-    headers = {"X-Next-Offset": str(end), "X-Job-Status": overview.job.state.value}
+    headers = {"X-Job-Status": overview.job.state.value, "Accept-Ranges": "bytes"}
     if chosen is not None:
         headers["X-Attempt"] = str(chosen.ref.number)
-    return Response(data, 200, headers, "text/plain; charset=utf-8")
+    wanted = _RANGE.fullmatch(range_ or "")
+    if wanted is not None and _is_range(wanted):
+        return await _range(chosen, wanted, headers)
+    if chosen is None:
+        return Response(b"", 200, {**headers, "X-Next-Offset": "0"}, _TEXT)
+    read = _raw if raw else _readable
+    return await asyncio.to_thread(read, chosen, tail, offset, headers)
+
+
+@router.get(
+    "/train/{job_id}/logs/stream",
+    summary="Follow what the trainer prints",
+    response_class=StreamingResponse,
+    responses={
+        200: sse.documented(_STREAM, "The log as it grows, through all attempts."),
+        204: {"description": "The client has seen the end of the job: nothing follows."},
+        **documented(JobNotFound),
+    },
+)
+async def stream_logs(
+    job_id: str,
+    daemon: Daemon,
+    _: Principal,
+    attempt: _AttemptNumber = None,
+    tail: _Tail = None,
+    offset: Annotated[int, Query(ge=0, le=1 << 60, description="First byte.")] = 0,
+    last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
+) -> Response:
+    """Server-sent events until the job has ended: `log` (text; all of it put together is the
+    readable log), `bar` (the present state of a line being written, at most one a second),
+    `attempt` (an attempt's log begins) and `end` (with the job's status). Begins at the start of
+    the latest attempt's log, or at its last `tail` lines, or at `offset`."""
+    overview = await daemon.jobs.get(job_id)
+    if last_event_id == _END_ID and overview.job.state in FINISHED:
+        return Response(status_code=204)  # tells an EventSource to come back no more
+    if last_event_id and last_event_id != _END_ID:
+        start = _resumed(last_event_id)
+    else:
+        start = Start(attempt, offset, tail)
+    _choose(overview, start.attempt)
+    return sse.respond(_frames(daemon.logs.follow(overview, start)))
 
 
 def _choose(overview: Overview, number: int | None) -> Attempt | None:
@@ -42,34 +164,110 @@ def _choose(overview: Overview, number: int | None) -> Attempt | None:
     raise NotFound(f"job {overview.job.number} has no attempt {number}")
 
 
-def read_part(path: Path, tail: int | None, offset: int) -> tuple[bytes, int]:
-    """Bytes of a file and the offset behind them; an absent file is empty."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            start = offset if tail is None else _tail_start(path, size, tail)
-            file.seek(min(start, size))
-            data = file.read(_MOST_BYTES)
-            return data, file.tell()
-    except FileNotFoundError:
-        return b"", 0
+# -- reading
 
 
-def _tail_start(path: Path, size: int, lines: int) -> int:
-    """Where the last `lines` lines of a file begin, at most 4 MiB before its end."""
-    if lines == 0:
-        return size
-    kept = b""
-    position = size
-    with path.open("rb") as file:
-        while position > 0 and len(kept) < _MOST_BYTES:
-            step = min(_BLOCK, position)
-            position -= step
-            file.seek(position)
-            kept = file.read(step) + kept
-            if kept[:-1].count(b"\n") >= lines:
-                break
-    ends = [index for index, byte in enumerate(kept[:-1]) if byte == 0x0A]
-    if len(ends) < lines:
-        return position
-    return position + ends[-lines] + 1
+def _path(attempt: Attempt) -> Path:
+    return Path(attempt.directory) / log_files.LOG_NAME
+
+
+def _raw(
+    attempt: Attempt, tail: int | None, offset: int | None, headers: dict[str, str]
+) -> Response:
+    path = _path(attempt)
+    start = (offset or 0) if tail is None else log_files.tail_start(path, tail)
+    data, end = log_files.read_raw(path, start, log_files.MOST_BYTES)
+    return Response(data, 200, {**headers, "X-Next-Offset": str(end)}, _TEXT)
+
+
+def _readable(
+    attempt: Attempt, tail: int | None, offset: int | None, headers: dict[str, str]
+) -> Response:
+    path, is_over = _path(attempt), attempt.ended_at is not None
+    start = offset or 0
+    if tail is not None:
+        start = log_files.tail_start(path, tail, is_over=is_over)
+    part = log_files.read_text(path, start, whole=is_over)
+    text, end = ("", start) if tail == 0 else (part.text, part.end)
+    # a look shows the line being written, too; a follower waits until it is complete
+    if part.rest and tail != 0 and (offset is None or tail is not None):
+        text += readable(part.rest)
+        headers = {**headers, "X-Unfinished-Line": "true"}
+    return Response(text, 200, {**headers, "X-Next-Offset": str(end)}, _TEXT)
+
+
+# -- byte ranges
+
+
+def _is_range(wanted: re.Match[str]) -> bool:
+    """A range that ends before it begins is none, and as if it had not been sent."""
+    first, last, _ = wanted.groups()
+    return not (first and last) or int(first) <= int(last)
+
+
+async def _range(
+    attempt: Attempt | None, wanted: re.Match[str], headers: dict[str, str]
+) -> Response:
+    size = 0 if attempt is None else await asyncio.to_thread(log_files.size_of, _path(attempt))
+    first, last, suffix = wanted.groups()
+    start = int(first) if first else max(0, size - int(suffix))
+    end = min(int(last) + 1, size) if last else size
+    if attempt is None or start >= end:
+        unknown = {**headers, "Content-Range": f"bytes */{size}"}
+        raise HTTPException(416, f"the log has {size} bytes", unknown)
+    headers = {
+        **headers,
+        "Content-Range": f"bytes {start}-{end - 1}/{size}",
+        "Content-Length": str(end - start),
+        "X-Next-Offset": str(end),
+    }
+    return StreamingResponse(_blocks(_path(attempt), start, end), 206, headers, _TEXT)
+
+
+async def _blocks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+    while start < end:
+        length = min(_BLOCK, end - start)
+        data, start = await asyncio.to_thread(log_files.read_raw, path, start, length)
+        if not data:  # shorter than it was
+            return
+        yield data
+
+
+# -- following
+
+
+def _resumed(event_id: str) -> Start:
+    found = _EVENT_ID.fullmatch(event_id)
+    if found is None:
+        problem = FieldProblem("Last-Event-ID", "not an id of this stream", "attempt:offset")
+        raise InvalidRequest("Last-Event-ID is not one of ours", problems=(problem,))
+    return Start(int(found[1]), int(found[2]), resumed=True)
+
+
+async def _frames(pieces: AsyncGenerator[LogPiece | None, None]) -> AsyncIterator[bytes | None]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield None if piece is None else _frame(piece)
+
+
+def _frame(piece: LogPiece) -> bytes:
+    """Made for the first stream, used by all."""
+    if piece.wire is None:
+        piece.wire = sse.frame(_data(piece), event=piece.kind.value, id=_event_id(piece))
+    return piece.wire
+
+
+def _data(piece: LogPiece) -> str:
+    if piece.kind is PieceKind.ATTEMPT:
+        return json.dumps({"attempt": piece.attempt})
+    if piece.kind is PieceKind.END:
+        return json.dumps({"status": piece.text})
+    return piece.text
+
+
+def _event_id(piece: LogPiece) -> str | None:
+    if piece.kind is PieceKind.BAR:
+        return None
+    if piece.kind is PieceKind.END:
+        return _END_ID
+    return f"{piece.attempt}:{piece.offset}"

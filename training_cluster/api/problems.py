@@ -152,10 +152,16 @@ def _expected(item: Any) -> str | None:
     return ", ".join(words) or None
 
 
+_HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    416: "range_not_satisfiable",
+}
+
+
 def _http(_: ExceptionHandler, request: Request, error: Any) -> Problem:
-    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
-        error.status_code, "http_error"
-    )
+    code = _HTTP_CODES.get(error.status_code, "http_error")
     detail = str(error.detail)
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path}; GET / lists what there is"

@@ -13,6 +13,7 @@ from training_cluster.services.devices import DeviceWatch
 from training_cluster.services.health import Health
 from training_cluster.services.history import History
 from training_cluster.services.jobs import Jobs
+from training_cluster.services.log_follow import LogFollow
 from training_cluster.services.monitoring import Monitoring
 from training_cluster.services.queue import QueueView
 from training_cluster.services.webhooks import Webhooks
@@ -30,6 +31,7 @@ class Services:
     webhooks: Webhooks
     curves: Curves
     history: History
+    logs: LogFollow
 
 
 async def _services(request: Request) -> Services:

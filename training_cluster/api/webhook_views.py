@@ -28,7 +28,8 @@ class WebhookRequest(Strict):
     """A subscription."""
 
     url: Url = Field(
-        description="An incoming webhook of Slack, or a receiver of signed JSON over https."
+        description="An incoming webhook of Slack (https://hooks.slack.com/services/...), "
+        "slack+https://... for another receiver of Slack's messages, or a receiver of signed JSON."
     )
     events: list[EventName] = Field(
         default_factory=list, max_length=16, description="Empty: all of them."
@@ -120,9 +121,9 @@ class ReplayedView(BaseModel):
 
 
 REQUESTS: dict[str, Any] = {
-    "Slack": {
+    "Slack's messages": {
         "value": {
-            "url": "https://hooks.slack.com/services/T0000/B0000/XXXX",
+            "url": "slack+https://chat.lab.example/hooks/xxxx",
             "events": ["job.completed", "job.failed"],
         }
     },

@@ -119,19 +119,22 @@ def logs(
     attempt: Annotated[
         int | None, typer.Option(min=1, help="Which attempt; default: the latest.")
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="As it was printed: colours, every state of a bar.")
+    ] = False,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Print what a job's trainer printed."""
+    """Print what a job's trainer printed, made readable."""
     no_json_with("--follow", follow, as_json)
     with connect(url) as client:
         if as_json:
-            text = client.logs(job, tail, attempt)
+            text = client.logs(job, tail, attempt, raw=raw)
             terminal.document({"job": job, "attempt": attempt, "log": text})
         elif follow:
             with job_goes_on(job, "logs -f"):
-                _print(client.follow_logs(job, tail, attempt))
-        elif not _print(client.log_chunks(job, tail, attempt)):
+                _print(client.follow_logs(job, tail, attempt, raw=raw))
+        elif not _print(client.log_chunks(job, tail, attempt, raw=raw)):
             terminal.note(f"the log of job {job} is empty: it is {client.job(job).status}")
 
 

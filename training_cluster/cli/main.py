@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from training_cluster import __version__
-from training_cluster.cli import (
-    doctor,
-    jobs,
-    metrics,
-    mlflow_ui,
-    queue,
-    serve,
-    submit,
-    terminal,
-    tracker,
-    trainer,
-    wandb_sync,
-    webhook,
-)
+from training_cluster.cli import terminal
 from training_cluster.cli.failures import report
 
 PROGRAM = "training-cluster"
 _FAILED, _USAGE = 1, 2
+_SERVE = "serve"
+# the modules of this package that hold commands, in the order of the help
+_COMMANDS = (
+    _SERVE, "submit", "jobs", "metrics", "queue", "webhook", "doctor", "trainer", "tracker",
+    "mlflow_ui", "wandb_sync",
+)  # fmt: skip
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="The queue in front of this machine's GPUs: submit fine-tuning jobs and look after them.",
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-)
+
+def build(modules: tuple[str, ...] = _COMMANDS) -> typer.Typer:
+    """The tree of commands, of all modules or of some."""
+    app = typer.Typer(
+        name=PROGRAM,
+        help="The queue in front of this machine's GPUs: submit fine-tuning jobs and look after "
+        "them.",
+        invoke_without_command=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(root)
+    for module in modules:
+        import_module(f"training_cluster.cli.{module}").add_to(app)
+    return app
 
 
-@app.callback()
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -50,15 +51,11 @@ def root(
         raise typer.Exit(_USAGE)
 
 
-for module in (
-    serve, submit, jobs, metrics, queue, webhook, doctor, trainer, tracker, mlflow_ui, wandb_sync
-):  # fmt: skip
-    module.add_to(app)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    # what the other commands need would stay in the daemon for months
+    app = build((_SERVE,) if words[:1] == [_SERVE] else _COMMANDS)
     _accept_any_text(sys.stdout)
     _accept_any_text(sys.stderr)
     try:

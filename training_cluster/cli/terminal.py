@@ -11,10 +11,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.text import Text
+if TYPE_CHECKING:  # rich is loaded by what draws: the daemon, which is a command too, never does
+    from rich.console import Console, RenderableType
 
 # escape sequences whole, then whatever control character is left but tab, newline and return
 _STEERING = re.compile(
@@ -31,6 +31,8 @@ def clean(text: object) -> str:
 
 def console(*, stderr: bool = False) -> Console:
     """The terminal as it is now; wide enough for any line where it is not one."""
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
@@ -38,6 +40,8 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str, style: str = "") -> None:
     """One line of output."""
+    from rich.text import Text
+
     console().print(Text(clean(text), style), soft_wrap=True)
 
 
@@ -59,6 +63,8 @@ def show(renderable: RenderableType) -> None:
 
 def plain(renderable: RenderableType) -> str:
     """What a rich thing looks like in a pipe: no escape codes, no trailing blanks."""
+    from rich.console import Console
+
     paper = Console(
         file=io.StringIO(),
         width=_PIPE_WIDTH,
@@ -93,10 +99,14 @@ def complain(text: str, hint: str | None = None) -> None:
 
 def note(text: str) -> None:
     """A remark beside the output."""
+    from rich.text import Text
+
     console(stderr=True).print(Text(clean(text)), soft_wrap=True)
 
 
 def _complain(word: str, text: str, style: str) -> None:
+    from rich.text import Text
+
     line = Text.assemble((f"{word}: ", style), clean(text))
     console(stderr=True).print(line, soft_wrap=True)
 

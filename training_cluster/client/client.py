@@ -139,15 +139,29 @@ class Client:
         path = _path("devices", device, "hold")
         return read(Released, self._wire.document("DELETE", path))
 
-    def logs(self, job_id: str | int, tail: int | None = None, attempt: int | None = None) -> str:
-        """What the trainer has printed so far, or its last `tail` lines."""
-        return "".join(self.log_chunks(job_id, tail, attempt))
+    def logs(
+        self,
+        job_id: str | int,
+        tail: int | None = None,
+        attempt: int | None = None,
+        *,
+        raw: bool = False,
+    ) -> str:
+        """What the trainer has printed so far, or its last `tail` lines.
+
+        Readable text; with `raw` as it was printed, escape sequences and all."""
+        return "".join(self.log_chunks(job_id, tail, attempt, raw=raw))
 
     def log_chunks(
-        self, job_id: str | int, tail: int | None = None, attempt: int | None = None
+        self,
+        job_id: str | int,
+        tail: int | None = None,
+        attempt: int | None = None,
+        *,
+        raw: bool = False,
     ) -> Iterator[str]:
         """As `logs`, piece by piece."""
-        return following.drain(self._log_reader(job_id), attempt, tail)
+        return following.drain(self._log_reader(job_id, raw), attempt, tail)
 
     def follow_logs(
         self,
@@ -155,15 +169,16 @@ class Client:
         tail: int | None = None,
         attempt: int | None = None,
         *,
+        raw: bool = False,
         poll_seconds: float = 1.0,
         patience_seconds: float = 60.0,
     ) -> Iterator[str]:
-        """The log as it grows, through all attempts, until the job ends.
+        """The log as it grows, complete lines, through all attempts, until the job ends.
 
         A daemon that does not answer for `patience_seconds` ends it with CannotConnect.
         """
         follower = following.LogFollower(
-            lambda: self.job(job_id), self._log_reader(job_id), tail, attempt
+            lambda: self.job(job_id), self._log_reader(job_id, raw), tail, attempt
         )
         return follower.follow(poll_seconds, patience_seconds)
 
@@ -250,13 +265,17 @@ class Client:
         """Whether the daemon can do its work, part by part."""
         return read(Ready, self._wire.parse(self._wire.send("GET", "/readyz", accept_status=503)))
 
-    def _log_reader(self, job_id: str | int) -> following.ReadLog:
+    def _log_reader(self, job_id: str | int, raw: bool) -> following.ReadLog:
         path = _path("train", job_id, "logs")
 
-        def read_log(attempt: int | None, tail: int | None, offset: int) -> tuple[bytes, int]:
-            asked = {"attempt": attempt, "tail": tail, "offset": offset or None}
+        def read_log(
+            attempt: int | None, tail: int | None, offset: int | None
+        ) -> following.LogPart:
+            asked = {"attempt": attempt, "tail": tail, "offset": offset, "raw": raw or None}
             response = self._wire.send("GET", path, params=asked)
-            return response.content, self._wire.number(response, "X-Next-Offset")
+            unfinished = response.headers.get("X-Unfinished-Line") == "true"
+            end = self._wire.number(response, "X-Next-Offset")
+            return following.LogPart(response.content, end, unfinished)
 
         return read_log
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from training_cluster.client.answers import Job
@@ -18,8 +19,22 @@ _RETRY_SECONDS = 0.5
 # a job that ends soon is seen to end soon; then looks become as rare as the caller wants
 _FIRST_PAUSE_SECONDS = 0.05
 
-ReadLog = Callable[[int | None, int | None, int], tuple[bytes, int]]
-"""From attempt (None: the latest), tail and offset to bytes and the offset behind them."""
+BEGUN_ANEW = "[... this log was begun anew ...]\n"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Text of a log and where to go on. `unfinished` tells that the last line is still being
+    written: it comes again from there, whole."""
+
+    data: bytes
+    next_offset: int
+    unfinished: bool = False
+
+
+ReadLog = Callable[[int | None, int | None, int | None], LogPart]
+"""Reads a part: attempt (None: the latest), last lines, or offset. Without either it is a look at
+the log as it is; from an offset only complete lines come."""
 
 
 def patiently(call: Callable[[], _T], patience_seconds: float) -> _T:
@@ -65,10 +80,14 @@ def wait(
 def drain(read_log: ReadLog, attempt: int | None, tail: int | None) -> Iterator[str]:
     """What a log holds now, in pieces."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    data, offset = read_log(attempt, tail, 0)
-    while data:
-        yield decoder.decode(data)
-        data, offset = read_log(attempt, None, offset)
+    offset: int | None = None
+    while True:
+        part = read_log(attempt, tail, offset)
+        yield decoder.decode(part.data)
+        # an answer may be empty and yet move on, over states of a progress bar that are gone
+        if part.unfinished or part.next_offset <= (offset or 0):
+            break
+        offset, tail = part.next_offset, None
     yield decoder.decode(b"", final=True)
 
 
@@ -108,16 +127,22 @@ class LogFollower:
                 return
             self._begin(job.attempts[-1].attempt)
         while True:
-            data, self._offset = patiently(self._read, patience_seconds)
-            if not data:
-                return
-            if text := self._decoder.decode(data):
+            before, asked = self._offset, self._tail is None
+            part = patiently(self._read, patience_seconds)
+            if asked and part.next_offset < before:
+                self._begin(self._attempt)
+                yield BEGUN_ANEW
+                continue
+            if text := self._decoder.decode(_complete(part)):
                 yield text
+            if asked and part.next_offset == before:
+                return
 
-    def _read(self) -> tuple[bytes, int]:
-        found = self._read_log(self._attempt, self._tail, self._offset)
-        self._tail = None
-        return found
+    def _read(self) -> LogPart:
+        offset = self._offset if self._tail is None else None
+        part = self._read_log(self._attempt, self._tail, offset)
+        self._tail, self._offset = None, part.next_offset
+        return part
 
     def _is_over(self, job: Job) -> bool:
         if self._only_this:
@@ -133,3 +158,7 @@ class LogFollower:
 
     def _later(self, job: Job) -> list[int]:
         return [a.attempt for a in job.attempts if a.attempt > (self._attempt or 0)]
+
+
+def _complete(part: LogPart) -> bytes:
+    return part.data[: part.data.rfind(b"\n") + 1] if part.unfinished else part.data

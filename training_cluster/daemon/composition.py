@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import structlog
 
@@ -26,6 +27,7 @@ from training_cluster.daemon.choices import (
     own_url,
     trainer_path,
 )
+from training_cluster.domain.device import MIB
 from training_cluster.ports import Clock, DatasetRegistry, TrainingRecord
 from training_cluster.services.curves import Curves
 from training_cluster.services.deliveries import Deliveries
@@ -34,6 +36,8 @@ from training_cluster.services.dispatcher import Dispatcher
 from training_cluster.services.health import Health
 from training_cluster.services.history import History
 from training_cluster.services.jobs import Jobs
+from training_cluster.services.log_cap import LogCap
+from training_cluster.services.log_follow import LogFollow
 from training_cluster.services.metrics import MetricsFollower
 from training_cluster.services.model_names import ModelNames
 from training_cluster.services.monitoring import Monitoring
@@ -49,6 +53,7 @@ from training_cluster.services.telemetry import Telemetry
 from training_cluster.services.tracking import RunFeeder, Tracking
 from training_cluster.services.webhooks import Webhooks
 from training_cluster.settings import Settings
+from training_cluster.store import attempts
 from training_cluster.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -139,7 +144,9 @@ class Daemon:
             webhooks=self.webhooks,
             curves=self.curves,
             history=History(self.database, self.news),
+            logs=LogFollow(jobs.get),
         )
+        self.log_cap = LogCap(self._attempt_directories, settings.logs.most_mib * MIB)
         self.supervisor.queue = self.dispatcher
         self.devices.on_change = self.dispatcher.wake
         self._scheduling: asyncio.Task[None] | None = None
@@ -202,14 +209,21 @@ class Daemon:
             self.dispatcher,
             self.deliveries,
             self.telemetry,
+            self.log_cap,
         ):
             await loop.start()
         await self.tracking.start()
         _give_back_memory()
 
+    async def _attempt_directories(self) -> list[Path]:
+        """Of the attempts that run."""
+        active = await self.database.read(attempts.active)
+        return [Path(attempt.directory) for attempt in active]
+
     def close_streams(self) -> None:
         """End every open stream, so that the server can end."""
         self.news.close()
+        self.services.logs.close()
 
     async def stop(self) -> None:
         """Stop scheduling and let go; attempts run on for the next daemon to adopt."""
@@ -217,6 +231,7 @@ class Daemon:
             self._scheduling.cancel()
         self.close_streams()
         for loop in (
+            self.log_cap,
             self.telemetry,
             self.dispatcher,
             self.metrics,

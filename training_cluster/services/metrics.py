@@ -20,6 +20,7 @@ from training_cluster.store.database import Database
 _POLL_SECONDS = 0.5
 _WATCHED_POLL_SECONDS = 0.1
 _MOST_BYTES = 1 << 20
+_LEAST_GAP_SECONDS = 0.001
 
 
 @dataclass(slots=True)
@@ -103,7 +104,8 @@ class MetricsFollower(Loop):
 
 def timed(points: Sequence[TrainingPoint], latest: float, earliest: float) -> list[TimedPoint]:
     """Points with the time each was logged: the log was last written at `latest`, and the points
-    say how much time lay between them. None comes before `earliest`. Unix seconds."""
+    say how much time lay between them. Each comes behind the one before, the first behind
+    `earliest`, by what trackers can tell apart at least. Unix seconds."""
     if not points:
         return []
     end = points[-1].progress.elapsed_seconds
@@ -111,7 +113,7 @@ def timed(points: Sequence[TrainingPoint], latest: float, earliest: float) -> li
     for point in points:
         elapsed = point.progress.elapsed_seconds
         gap = 0.0 if end is None or elapsed is None else max(0.0, end - elapsed)
-        earliest = max(earliest, latest - gap)
+        earliest = max(earliest + _LEAST_GAP_SECONDS, latest - gap)
         found.append((point, earliest))
     return found
 

@@ -17,6 +17,7 @@ from training_cluster.store.database import Database
 _EXPLAINED = 256
 _EXPLAINED_AT_ONCE = 8
 _MOST_LISTED = 1000
+_FIGURES_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class QueueView:
 
     async def state(self) -> QueueState:
         """Running and queued jobs, and the devices."""
+        if self._devices.is_steady:  # nobody else reads them again
+            await self._devices.recent(_FIGURES_SECONDS)
         return await self._database.read(self._state)
 
     def _state(self, connection: sqlite3.Connection) -> QueueState:
