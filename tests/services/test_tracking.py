@@ -28,7 +28,7 @@ from training_cluster.store.database import Connection, Database
 from training_cluster.store.metric_lines import NewLine
 from training_cluster.store.tracker_runs import RunState
 
-PLACE = TrackingPlace("lab", "experiment", labels=("box-1",))
+PLACE = TrackingPlace("lab", ("experiment", "project"), labels=("box-1",))
 
 
 class Lab:
@@ -49,8 +49,8 @@ class Lab:
         )
         return self.feeder
 
-    async def start(self, job: Job | None = None, **fields: object) -> Job:
-        """Start a job's first attempt, or its next."""
+    async def start(self, job: Job | None = None, *, starts: bool = True, **fields: object) -> Job:
+        """Claim a job's first attempt, or its next; and start it."""
 
         def change(c: Connection) -> Job:
             found = job
@@ -61,7 +61,8 @@ class Lab:
             now, ports = self.clock.now(), range(29500, 29510)
             claimed = attempts.claim(c, found, devices, where, now, ports, ("mlflow",))
             assert claimed is not None
-            attempts.mark_running(c, claimed, self.clock.now())
+            if starts:
+                attempts.mark_running(c, claimed, self.clock.now())
             return jobs.find(c, found.id)
 
         return await self.database.write(change)
@@ -126,6 +127,17 @@ async def test_a_run_is_opened_fed_and_finished(lab: Lab):
     assert run.ending.summary["final_loss"] == 1.0
     [row] = await lab.rows(job)
     assert (row.state, row.run_id, row.sent_lines) == (RunState.ENDED, f"id-{job.id}", 3)
+
+
+async def test_a_run_is_not_opened_before_its_attempt_is_configured(lab: Lab):
+    job = await lab.start(starts=False)
+    await lab.feeder.run_once()
+    assert lab.tracker.runs == {}
+    await lab.end(job, Outcome.LAUNCH_FAILED)
+    await lab.feeder.run_once()
+    ending = lab.tracker.runs[job.id].ending
+    assert ending is not None
+    assert (ending.status, ending.message) == ("failed", "it ended")
 
 
 async def test_a_tracker_that_was_away_gets_everything_in_order(lab: Lab):

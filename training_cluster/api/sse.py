@@ -11,6 +11,15 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from training_cluster.domain.errors import FieldProblem, InvalidRequest
 from training_cluster.domain.job import JobState
 
+# OpenAPI 3.2 describes a stream by its items, as FastAPI does for its own
+_EVENT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "string"},
+        "event": {"type": "string"},
+        "id": {"type": "string"},
+    },
+}
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -57,7 +66,7 @@ def documented(example: bytes, description: str) -> dict[str, Any]:
         "description": description,
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "itemSchema": _EVENT_SCHEMA,
                 "example": example.decode(),
             }
         },

@@ -126,11 +126,12 @@ def _wandb(settings: Settings) -> Mapping[str, Any]:
 
 
 def _place(name: str, tracking: TrackingSettings) -> TrackingPlace:
+    keys: tuple[str, ...]
     if name == "mlflow":
-        project, key, entity = tracking.mlflow_experiment, "experiment", None
+        keys, project, entity = ("experiment", "project"), tracking.mlflow_experiment, None
     else:
-        project, key, entity = tracking.wandb_project, "project", tracking.wandb_entity
-    return TrackingPlace(project, key, entity, tracking.tags, tracking.upload_model)
+        keys, project, entity = ("project",), tracking.wandb_project, tracking.wandb_entity
+    return TrackingPlace(project, keys, entity, tracking.tags, tracking.upload_model)
 
 
 def _tracker_variables(environment: Mapping[str, str]) -> dict[str, str]:

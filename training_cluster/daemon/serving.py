@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 # uvicorn brings the app up before it binds: time for it to fail on a port in use
 _BIND_SECONDS = 0.2
-_SHUTDOWN_SECONDS = 3
+_SHUTDOWN_SECONDS = 2  # for answers under way: a client that has stopped reading is cut off
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

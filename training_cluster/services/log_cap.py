@@ -22,7 +22,7 @@ from training_cluster.services.loop import Loop
 log = structlog.get_logger(__name__)
 
 _MIB = 1 << 20
-_PAUSE_SECONDS = 30.0
+_PAUSE_SECONDS = 10.0
 _SOON_SECONDS = 2.0
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # linux/falloc.h
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})

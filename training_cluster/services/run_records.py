@@ -20,11 +20,11 @@ _FIGURES = ("first_loss", "final_loss", "train_loss", "eval_loss", "steps", "tok
 
 @dataclass(frozen=True, slots=True)
 class TrackingPlace:
-    """Where a tracker keeps runs unless a job says otherwise. `project_key` is the name of the
-    job's own choice in its `tracking` object."""
+    """Where a tracker keeps runs unless a job says otherwise. `project_keys` are the names of
+    the job's own choice in its `tracking` object, the first that is there counts."""
 
     project: str
-    project_key: str
+    project_keys: tuple[str, ...]
     entity: str | None = None
     labels: tuple[str, ...] = ()
     upload_model: bool = False
@@ -48,7 +48,7 @@ class RunRecords:
         return TrackedRun(
             key=f"{job.id}{suffix}",
             name=(chosen.get("run_name") or job.spec.name) + suffix,
-            project=chosen.get(place.project_key) or place.project,
+            project=next((chosen[k] for k in place.project_keys if k in chosen), place.project),
             entity=chosen.get("entity") or place.entity,
             run_id=row.run_id,
             started_at=first.started_at or first.created_at,
@@ -103,6 +103,13 @@ class RunRecords:
                 Path(attempt.directory), model=place.upload_model and is_last
             ),
         )
+
+
+def has_begun(row: RunRow, attempts: list[Attempt]) -> bool:
+    """Whether there is something to tell: before its attempt is started, a run has no
+    configuration yet."""
+    attempt = latest_of(row, attempts)
+    return row.run_id is not None or bool(attempt.started_at or attempt.ended_at)
 
 
 def is_over(row: RunRow, job: Job) -> bool:

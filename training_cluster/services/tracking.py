@@ -24,7 +24,12 @@ from training_cluster.domain.job import Attempt, Job
 from training_cluster.domain.metric import MetricLine
 from training_cluster.ports import Clock, TrackedLine, Tracker
 from training_cluster.services.loop import Loop
-from training_cluster.services.run_records import RunRecords, TrackingPlace, is_over
+from training_cluster.services.run_records import (
+    RunRecords,
+    TrackingPlace,
+    has_begun,
+    is_over,
+)
 from training_cluster.store import attempts, events, jobs, tracker_runs
 from training_cluster.store.database import Database
 from training_cluster.store.facts import Fact
@@ -151,6 +156,8 @@ class RunFeeder(Loop):
         """Open, send, finish: as far as it goes now. True when the run has come to its end, and
         so makes room for others that wait."""
         known = await self._database.read(lambda c: _known(c, row))
+        if not has_begun(known.row, known.attempts):
+            return False
         if known.row.state is RunState.WAITING or self._key(row) not in self._opened:
             await self._open(known)
             known = await self._database.read(lambda c: _known(c, row))

@@ -11,8 +11,8 @@ from training_cluster.store import events
 
 # SQLite takes the other columns from the row with the maximum
 _LAST = """
-SELECT data ->> 'uuid' AS uuid, type, max(sequence) FROM events
-WHERE job_number IS NULL AND type IN ('device.quarantined', 'device.recovered') GROUP BY 1"""
+SELECT data ->> 'uuid' AS uuid, type, max(sequence) FROM events INDEXED BY events_by_type
+WHERE type IN ('device.quarantined', 'device.recovered') GROUP BY 1"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,8 @@ BEGIN {_COUNT_DOWN} {_COUNT_UP} END;
 """
 
 _LINES = """
+CREATE INDEX events_by_type ON events (type, sequence);
+
 CREATE TABLE metric_lines (
   sequence       INTEGER PRIMARY KEY AUTOINCREMENT,
   job_number     INTEGER NOT NULL REFERENCES jobs (number),
