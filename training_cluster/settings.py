@@ -143,6 +143,12 @@ class MetricsSettings(_Section):
     telemetry_seconds: float = Field(
         default=15.0, ge=0, le=3600, description="Between two samples of a device; 0: none."
     )
+    most_mib: int = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="Of an attempt's metrics log this much is kept and told, a million lines.",
+    )
 
 
 class LogSettings(_Section):

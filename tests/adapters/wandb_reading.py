@@ -1,7 +1,8 @@
 """Prints what W&B's offline files hold, as JSON; run by the tracker environment's Python.
 
 usage: wandb_reading.py FOLDER
-One entry a file, in the order the runs were started: rows, config, summary, exit code.
+One entry a file, in the order in which they began: rows, config, summary, exit code. W&B counts the
+steps of each file from 0, and so adds to a run that exists: here each file goes on from the last.
 """
 
 import json
@@ -40,6 +41,7 @@ def read(path):
         if kind == "history":
             found["rows"].append([record.history.step.num, pairs(record.history.item)])
         elif kind == "run":
+            found.setdefault("began", record.run.start_time.ToNanoseconds())
             found["config"].update(pairs(record.run.config.update))
             found["name"], found["project"] = record.run.display_name, record.run.project
             found["run_id"], found["tags"] = record.run.run_id, list(record.run.tags)
@@ -52,5 +54,14 @@ def read(path):
     return found
 
 
+def joined(documents):
+    rows = {}
+    for document in sorted(documents, key=lambda document: document.get("began", 0)):
+        before = rows.get(document.get("run_id"), 0)
+        document["rows"] = [[before + step, row] for step, row in document["rows"]]
+        rows[document.get("run_id")] = before + len(document["rows"])
+        yield document
+
+
 folder = Path(sys.argv[1])
-print(json.dumps([read(path) for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]))
+print(json.dumps(list(joined(map(read, folder.glob("wandb/offline-run-*/run-*.wandb"))))))

@@ -69,6 +69,7 @@ class WandbStandIn:
         self.status: int | None = None
         self.mute = False
         self.asked: list[str] = []
+        self.refused = 0
         self._lock = threading.RLock()
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -95,6 +96,7 @@ class WandbStandIn:
         """What to answer to a request, which is noted in `asked`."""
         with self._lock:
             if self.status is not None:
+                self.refused += 1
                 raise Problem(self.status, "the stand-in is told to fail")
             if verb == "PUT":
                 return self._take_file(path, body)
@@ -117,6 +119,8 @@ class WandbStandIn:
             "RunResumeStatus": self._resume_status,
             "UpsertBucket": self._upsert,
             "CreateRunFiles": self._create_files,
+            "GetDefaultEntity": lambda _: {"viewer": _viewer()},
+            "Run": self._standing_of,
         }
         if operation not in answers:
             return {"errors": [{"message": f"Cannot query {operation} on a stand-in"}]}
@@ -126,6 +130,10 @@ class WandbStandIn:
         run = self.runs.get(asked["name"])
         bucket = None if run is None else {**_bucket(run), **_standing(run)}
         return {"model": {**_project(*self._admitted(asked)), "bucket": bucket}}
+
+    def _standing_of(self, asked: Document) -> Document:
+        run = self.runs.get(asked["name"])
+        return {"project": {"run": None if run is None else {**_bucket(run), **_standing(run)}}}
 
     def _upsert(self, asked: Document) -> Document:
         entity, project = self._admitted(asked)
@@ -214,7 +222,7 @@ def _handler(server: WandbStandIn) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             """Nothing to stderr."""
 
     return Handler
@@ -267,6 +275,7 @@ def _standing(run: Run) -> Document:
         "historyTail": json.dumps([json.dumps(row) for row in run.rows[-1:]]),
         "eventsTail": "[]",
         "tags": run.tags,
+        "state": "running" if run.exit_code is None else "finished",
         "notes": None,
         "wandbConfig": json.dumps({"t": 1}),
     }

@@ -32,6 +32,7 @@ from training_cluster.services.supervisor import Supervisor
 from training_cluster.services.webhooks import Webhooks
 from training_cluster.store import jobs
 from training_cluster.store.database import Database
+from training_cluster.store.progress import Limits
 
 
 class Household:
@@ -58,7 +59,7 @@ class Household:
             poll_seconds=1,
             deadline_seconds=1,
         )
-        self.metrics = MetricsFollower(self.database, trainer, self.clock)
+        self.metrics = MetricsFollower(self.database, trainer, self.clock, Limits())
         self.supervisor = Supervisor(self.database, self.engine, trainer, self.metrics, self.clock)
         self.dispatcher = Dispatcher(
             self.database,

@@ -17,6 +17,7 @@ from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
 from training_cluster.services.metrics import MetricsFollower, timed
 from training_cluster.store import attempts, events, jobs, metric_lines
 from training_cluster.store.database import Database
+from training_cluster.store.progress import Limits
 
 
 class Reader(FakeTrainer):
@@ -35,7 +36,7 @@ async def running(tmp_path: Path):
         return job
 
     job = await database.write(start)
-    yield MetricsFollower(database, Reader(), clock), database, job, clock
+    yield MetricsFollower(database, Reader(), clock, Limits()), database, job, clock
     database.close()
 
 
@@ -97,12 +98,14 @@ def test_times_never_go_back():
     assert times == sorted(times)
     assert len({round(1000 * time) for time in times}) == 4, "no two in one millisecond"
     assert timed([at(50.0), at(60.0)], 100.0, 97.0)[0][1] == pytest.approx(97.0, abs=0.01)
+    lines_of_a_second = timed([at(8.0), at(9.0), at(9.0), at(9.0), at(9.0)], 100.0, 0.0)
+    assert [time for _, time in lines_of_a_second] == [99.0, 99.25, 99.5, 99.75, 100.0]
     assert timed([], 1.0, 0.0) == []
 
 
 async def test_progress_is_told_as_often_as_the_settings_say(running, tmp_path):
     _, database, job, clock = running
-    follower = MetricsFollower(database, Reader(), clock, progress_every_seconds=60)
+    follower = MetricsFollower(database, Reader(), clock, Limits(60))
     tail = follower.follow(AttemptRef(job.id, 1), job.number, tmp_path)
     await database.write(lambda c: events.append(c, NOW, EventType.JOB_STARTED, job.number, 1))
     for minute in range(1, 11):
@@ -125,3 +128,19 @@ async def test_followers_are_served_sooner(running, tmp_path):
     follower.has_watchers = lambda: True
     assert unwatched is not None
     assert follower.delay() < unwatched
+
+
+async def test_a_log_without_end_is_kept_up_to_its_limit_and_says_so_once(running, tmp_path):
+    _, database, job, clock = running
+    follower = MetricsFollower(database, Reader(), clock, Limits(most_bytes=10 * len(line(1))))
+    tail = follower.follow(AttemptRef(job.id, 1), job.number, tmp_path)
+    for step in range(1, 30):
+        with (tmp_path / "log").open("ab") as log:
+            log.write(line(step))
+        await follower.catch_up(tail)
+    assert [found.step for found in await lines_of(database, job)] == list(range(1, 11))
+    told = await database.read(lambda c: events.page(c, 0, 100, kind=EventType.JOB_WARNING))
+    assert len(told) == 1
+    found = await database.read(lambda c: jobs.find(c, job.id))
+    assert found.progress is not None
+    assert found.progress.step == 29, "progress goes on"

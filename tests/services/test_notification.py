@@ -18,8 +18,17 @@ from training_cluster.domain.job import (
 )
 from training_cluster.domain.webhook import Delivery, DeliveryState, Webhook
 from training_cluster.services import notification
-from training_cluster.store import attempts, deliveries, events, jobs, tracker_runs, webhooks
+from training_cluster.store import (
+    attempts,
+    deliveries,
+    events,
+    jobs,
+    progress,
+    tracker_runs,
+    webhooks,
+)
 from training_cluster.store.database import Connection, Database, connect
+from training_cluster.store.progress import Limits
 
 BASE = "http://box.lab:23478"
 HOOK = Webhook(id="wh_1", format="standard", url="https://x/***", user="alice", created_at=NOW)
@@ -62,7 +71,7 @@ class Life:
             for step, loss in enumerate(losses, first_step)
         ]
         ref = AttemptRef(self.job.id, self.job.attempt_number)
-        attempts.record(self.c, self.number, ref, points, (0, 0), 0.0)
+        progress.record(self.c, self.number, ref, points, (0, 0), Limits(0.0))
 
     def end(self, verdict: Verdict, now: float, retry_at: float | None = None) -> None:
         attempts.end(self.c, self.job, verdict, 1, now, retry_at)

@@ -23,7 +23,7 @@ from training_cluster.domain.job import (
 from training_cluster.domain.metric import LineSource
 from training_cluster.services.run_records import RunRecords, TrackingPlace
 from training_cluster.services.tracking import RunFeeder
-from training_cluster.store import attempts, events, jobs, metric_lines, tracker_runs
+from training_cluster.store import attempts, events, jobs, metric_lines, progress, tracker_runs
 from training_cluster.store.database import Connection, Database
 from training_cluster.store.metric_lines import NewLine
 from training_cluster.store.tracker_runs import RunState
@@ -76,7 +76,7 @@ class Lab:
         ref = AttemptRef(job.id, job.attempt_number)
         at = self.logged[job.id, job.attempt_number]
         stretch = (at, at + len(steps))
-        await self.database.write(lambda c: attempts.record(c, job.number, ref, points, stretch))
+        await self.database.write(lambda c: progress.record(c, job.number, ref, points, stretch))
         self.logged[job.id, job.attempt_number] = at + len(steps)
         self.clock.advance(1)
 
@@ -160,7 +160,7 @@ async def test_a_tracker_that_was_away_gets_everything_in_order(lab: Lab):
     for job in running:
         assert lab.steps(job.id) == list(range(1, 40))
     assert lab.feeder.standing.up
-    assert await lab.database.read(tracker_runs.backlog) == {}
+    assert await lab.database.read(lambda c: tracker_runs.to_do(c, "mlflow")) == []
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -18,7 +18,7 @@ from training_cluster.domain.job import (
     TrainingPoint,
     Verdict,
 )
-from training_cluster.store import attempts, events, jobs
+from training_cluster.store import attempts, events, jobs, progress
 
 PORTS = range(29500, 29510)
 
@@ -157,9 +157,9 @@ def test_a_stretch_of_the_log_is_stored_with_how_far_it_was_read(connection):
     ref = AttemptRef(job.id, 1)
     for loss, stretch in ((2.0, (0, 25)), (1.5, (25, 50))):
         point = TrainingPoint(Progress(10, 100), {"train/loss": loss})
-        assert attempts.record(connection, job.number, ref, [(point, NOW)], stretch) == stretch[1]
+        assert progress.record(connection, job.number, ref, [(point, NOW)], stretch) == stretch[1]
     late = TrainingPoint(Progress(10, 100), {"train/loss": 9.0})
-    assert attempts.record(connection, job.number, ref, [(late, NOW)], (25, 75)) == 50
+    assert progress.record(connection, job.number, ref, [(late, NOW)], (25, 75)) == 50
     assert jobs.find(connection, job.id).metrics == {"train/loss": 1.5}
     assert attempts.active(connection)[0].log_offset == 50
 

@@ -10,7 +10,7 @@ import pytest
 from tests.factories import NOW, a_new_job
 from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
 from training_cluster.domain.metric import LineSource, MetricLine
-from training_cluster.store import attempts, curves, jobs, metric_lines, tracker_runs
+from training_cluster.store import attempts, curves, jobs, metric_lines, progress, tracker_runs
 from training_cluster.store.metric_lines import NewLine
 from training_cluster.store.tracker_runs import RunState
 
@@ -73,11 +73,11 @@ def test_a_stretch_of_the_log_and_how_far_it_was_read_are_one_fact(connection, j
     ref = AttemptRef(job.id, 1)
     points = [(TrainingPoint(Progress(n, 9), {"train/loss": 1.0}), NOW + n) for n in (1, 2)]
     connection.execute("BEGIN")
-    attempts.record(connection, job.number, ref, points, (0, 80))
+    progress.record(connection, job.number, ref, points, (0, 80))
     connection.execute("ROLLBACK")
     assert held(connection, job) == []
     assert attempts.active(connection)[0].log_offset == 0
-    attempts.record(connection, job.number, ref, points, (0, 80))
+    progress.record(connection, job.number, ref, points, (0, 80))
     assert held(connection, job) == [(1, 1), (1, 2)]
     assert attempts.active(connection)[0].log_offset == 80
 
@@ -85,7 +85,7 @@ def test_a_stretch_of_the_log_and_how_far_it_was_read_are_one_fact(connection, j
 def test_a_line_without_values_is_no_line(connection, job):
     attempts.claim(connection, job, ("GPU-0",), "/x", NOW, range(29500, 29510))
     points = [(TrainingPoint(Progress(9, 9), {}), NOW)]
-    attempts.record(connection, job.number, AttemptRef(job.id, 1), points, (0, 40))
+    progress.record(connection, job.number, AttemptRef(job.id, 1), points, (0, 40))
     assert held(connection, job) == []
 
 
@@ -171,7 +171,6 @@ def test_a_job_has_one_run_at_each_tracker(connection, job):
     found = tracker_runs.of_job(connection, job.number)
     assert [(run.tracker, run.number) for run in found] == [("mlflow", 1), ("wandb", 1)]
     assert {run.state for run in found} == {RunState.WAITING}
-    assert tracker_runs.backlog(connection) == {"mlflow": 1, "wandb": 1}
 
 
 def test_an_attempt_that_goes_on_goes_on_in_the_same_run(connection, job):

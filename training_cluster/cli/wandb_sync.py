@@ -27,6 +27,7 @@ wandb = typer.Typer(help="Runs that W&B keeps on this machine.")
 
 _REACH_SECONDS = 10.0
 _PUBLIC_SERVER = "https://api.wandb.ai"
+_WORKER = Path(__file__).resolve().parents[1] / "tracker_worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def sync(
     settings = load_settings(config)
     runs = [run for run in offline_runs(wandb_folder(settings.state_dir)) if not run.is_synced]
     open_files = _files_being_written()
-    growing = [run for run in runs if str(run.file.resolve()) in open_files]
+    growing_ids = {run.file.name for run in runs if str(run.file.resolve()) in open_files}
+    growing = [run for run in runs if run.file.name in growing_ids]  # also its earlier parts
     ready = [run for run in runs if run not in growing]
     for run in growing:
         terminal.note(f"{run.directory.name} is still being written: left for later")
@@ -80,7 +82,8 @@ def sync(
 
 def offline_runs(folder: Path) -> list[OfflineRun]:
     """The runs kept below a W&B folder, in the order in which they began."""
-    return [OfflineRun(file) for file in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+    files = folder.glob("wandb/offline-run-*/*.wandb")
+    return [OfflineRun(file) for file in sorted(files, key=lambda file: file.parent.name)]
 
 
 def server_of(settings: Settings) -> str:
@@ -127,7 +130,7 @@ def _upload(settings: Settings, runs: Iterable[OfflineRun], *, as_json: bool) ->
     environment.pop("WANDB_MODE", None)  # a machine that is offline by habit still means this
     names = [str(run.directory.relative_to(folder)) for run in runs]
     subprocess.run(
-        [python, "-I", "-m", "wandb", "sync", *names],
+        [python, "-I", str(_WORKER), "wandb", "sync", *names],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=sys.stderr if as_json else None, check=False,
     )  # fmt: skip

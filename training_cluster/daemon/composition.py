@@ -55,6 +55,7 @@ from training_cluster.services.webhooks import Webhooks
 from training_cluster.settings import Settings
 from training_cluster.store import attempts
 from training_cluster.store.database import Database
+from training_cluster.store.progress import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +85,7 @@ class Daemon:
             self.database,
             trainer,
             clock,
-            progress_every_seconds=settings.webhooks.progress_minutes * 60 or None,
+            _limits(settings),
         )
         self.metrics.has_watchers = lambda: self.news.lines.followers > 0
         self.supervisor = Supervisor(self.database, self.engine, trainer, self.metrics, clock)
@@ -256,6 +257,13 @@ def _give_back_memory() -> None:
 
 def _master_ports(settings: Settings) -> range:
     return range(settings.trainer.master_port_first, settings.trainer.master_port_last + 1)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        progress_every_seconds=settings.webhooks.progress_minutes * 60 or None,
+        most_bytes=settings.metrics.most_mib * MIB,
+    )
 
 
 def _tracking(

@@ -5,6 +5,7 @@ How far a log was read is stored in the transaction that stores what it said."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from pathlib import Path
 from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
 from training_cluster.ports import Clock, Trainer
 from training_cluster.services.loop import Loop
-from training_cluster.store import attempts
-from training_cluster.store.attempts import TimedPoint
+from training_cluster.store import progress
 from training_cluster.store.database import Database
+from training_cluster.store.progress import Limits, TimedPoint
 
 _POLL_SECONDS = 0.5
 _WATCHED_POLL_SECONDS = 0.1
@@ -48,14 +49,13 @@ class MetricsFollower(Loop):
         database: Database,
         trainer: Trainer,
         clock: Clock,
-        *,
-        progress_every_seconds: float | None = None,
+        limits: Limits,
     ) -> None:
         super().__init__()
         self._database = database
         self._trainer = trainer
         self._clock = clock
-        self._progress_every_seconds = progress_every_seconds
+        self._limits = limits
         self._tails: dict[AttemptRef, Tail] = {}
         self.has_watchers: Callable[[], bool] = lambda: False
 
@@ -92,10 +92,10 @@ class MetricsFollower(Loop):
                 await self._store(tail, timed(points, latest, tail.time), offset)
 
     async def _store(self, tail: Tail, points: Sequence[TimedPoint], offset: int) -> None:
-        every, stretch = self._progress_every_seconds, (tail.offset, offset)
+        stretch = (tail.offset, offset)
         tail.offset = await self._database.write(
-            lambda connection: attempts.record(
-                connection, tail.job_number, tail.ref, points, stretch, every
+            lambda connection: progress.record(
+                connection, tail.job_number, tail.ref, points, stretch, self._limits
             )
         )
         if points and tail.offset == offset:
@@ -104,18 +104,24 @@ class MetricsFollower(Loop):
 
 def timed(points: Sequence[TrainingPoint], latest: float, earliest: float) -> list[TimedPoint]:
     """Points with the time each was logged: the log was last written at `latest`, and the points
-    say how much time lay between them. Each comes behind the one before, the first behind
-    `earliest`, by what trackers can tell apart at least. Unix seconds."""
-    if not points:
-        return []
-    end = points[-1].progress.elapsed_seconds
-    found = []
-    for point in points:
-        elapsed = point.progress.elapsed_seconds
-        gap = 0.0 if end is None or elapsed is None else max(0.0, end - elapsed)
-        earliest = max(earliest + _LEAST_GAP_SECONDS, latest - gap)
-        found.append((point, earliest))
+    say in whole seconds how much time lay between them. Those of one second are spread over it.
+    Each comes behind the one before, the first behind `earliest`, by what trackers can tell
+    apart at least. Unix seconds."""
+    found: list[TimedPoint] = []
+    for gap, group in itertools.groupby(points, key=lambda point: _gap(points[-1], point)):
+        together = list(group)
+        end = max(latest - gap, earliest + _LEAST_GAP_SECONDS * len(together))
+        begin = max(earliest, end - 1.0)
+        for place, point in enumerate(together, 1):
+            found.append((point, begin + (end - begin) * place / len(together)))
+        earliest = end
     return found
+
+
+def _gap(last: TrainingPoint, point: TrainingPoint) -> float:
+    """Seconds from a point to the last one, as far as the trainer says."""
+    end, elapsed = last.progress.elapsed_seconds, point.progress.elapsed_seconds
+    return 0.0 if end is None or elapsed is None else max(0.0, end - elapsed)
 
 
 def read_lines(path: Path, offset: int) -> tuple[list[bytes], int, float] | None:

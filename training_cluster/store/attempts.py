@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from training_cluster.domain.device import Lease
@@ -16,18 +15,11 @@ from training_cluster.domain.job import (
     Job,
     JobState,
     Outcome,
-    Progress,
     StopReason,
-    TrainingPoint,
     Verdict,
     check_transition,
 )
-from training_cluster.domain.metric import LineSource
-from training_cluster.store import events, jobs, metric_lines, tracker_runs
-from training_cluster.store.metric_lines import NewLine
-
-TimedPoint = tuple[TrainingPoint, float]
-"""A point and when it was logged, in Unix seconds."""
+from training_cluster.store import events, jobs, tracker_runs
 
 _CLAIM = """
 UPDATE jobs SET state = 'preparing', attempt_number = attempt_number + 1, not_before = NULL
@@ -46,10 +38,6 @@ UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
 WHERE number = ? AND state = 'preparing' AND attempt_number = ?"""
 _STOP = """
 UPDATE attempts SET stop_reason = ? WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
-_OFFSET = """
-UPDATE attempts SET log_offset = ? WHERE job_number = ? AND number = ? AND log_offset = ?"""
-_READ_SO_FAR = "SELECT log_offset FROM attempts WHERE job_number = ? AND number = ?"
-_PROGRESS = "UPDATE jobs SET progress = ?, metrics = ? WHERE number = ?"
 _END = """
 UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?
 WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
@@ -154,70 +142,6 @@ def mark_stopping(connection: sqlite3.Connection, job: Job, reason: StopReason, 
     kind = EventType.JOB_STOPPING
     data = {"reason": reason.value}
     events.append(connection, now, kind, job.number, job.attempt_number, data)
-
-
-def record(
-    connection: sqlite3.Connection,
-    job_number: int,
-    ref: AttemptRef,
-    points: Sequence[TimedPoint],
-    stretch: tuple[int, int],
-    progress_every_seconds: float | None = None,
-) -> int:
-    """Store what a stretch of the trainer's log (bytes from and up to) said and that it was read,
-    in one go. Returns how far the log is read now: nothing is stored of a stretch that does not
-    begin where the last one ended.
-
-    A `job.progress` event is added when the last one is so many seconds old; None: never."""
-    start, end = stretch
-    if connection.execute(_OFFSET, (end, job_number, ref.number, start)).rowcount != 1:
-        return _read_so_far(connection, job_number, ref.number)
-    lines = [NewLine(p.progress.step, time, p.values) for p, time in points if p.values]
-    metric_lines.append(connection, job_number, ref, LineSource.TRAINER, lines)
-    if not points:
-        return end
-    latest: dict[str, float] = {}
-    for point, _ in points:
-        latest.update(point.values)
-    last, time = points[-1]
-    metrics = _merge_progress(connection, job_number, last.progress, latest)
-    if progress_every_seconds is not None:
-        _tell_progress(connection, job_number, ref, last.progress, metrics, time,
-                       progress_every_seconds)  # fmt: skip
-    return end
-
-
-def _read_so_far(connection: sqlite3.Connection, job_number: int, attempt: int) -> int:
-    row = connection.execute(_READ_SO_FAR, (job_number, attempt)).fetchone()
-    return int(row["log_offset"])
-
-
-def _tell_progress(
-    connection: sqlite3.Connection,
-    job_number: int,
-    ref: AttemptRef,
-    progress: Progress,
-    metrics: dict[str, float],
-    now: float,
-    every_seconds: float,
-) -> None:
-    kind = EventType.JOB_PROGRESS
-    told = events.last_time(connection, job_number, kind)
-    if told is None:
-        told = events.last_time(connection, job_number, EventType.JOB_STARTED) or now
-    if now - told >= every_seconds:
-        data = {"progress": asdict(progress), "metrics": metrics}
-        events.append(connection, now, kind, job_number, ref.number, data)
-
-
-def _merge_progress(
-    connection: sqlite3.Connection, number: int, progress: Progress, latest: dict[str, float]
-) -> dict[str, float]:
-    row = connection.execute("SELECT metrics FROM jobs WHERE number = ?", (number,)).fetchone()
-    metrics = {**json.loads(row["metrics"] or "{}"), **latest}
-    values = (json.dumps(asdict(progress)), json.dumps(metrics), number)
-    connection.execute(_PROGRESS, values)
-    return metrics
 
 
 def end(

@@ -57,9 +57,6 @@ WHERE id = ? AND webhook_id = ? AND state <> 'pending'"""
 _REPLAY_UNDELIVERED = """
 UPDATE deliveries SET state = 'pending', tries = 0, next_at = ?
 WHERE webhook_id = ? AND state IN ('failed', 'dropped') AND created_at >= ?"""
-_COUNTS = """
-SELECT state, count(*) AS deliveries, min(CASE WHEN state = 'pending' THEN created_at END) AS oldest
-FROM deliveries WHERE state = 'pending' GROUP BY state"""
 
 NEWEST = 2**62
 
@@ -179,12 +176,6 @@ def replay_undelivered(
 ) -> int:
     """Send again what was created since then (Unix seconds) and given up; returns how many."""
     return connection.execute(_REPLAY_UNDELIVERED, (now, webhook_id, since)).rowcount
-
-
-def backlog(connection: sqlite3.Connection) -> tuple[int, float | None]:
-    """How many deliveries are pending and when the oldest was created (Unix seconds)."""
-    row = connection.execute(_COUNTS).fetchone()
-    return (0, None) if row is None else (row["deliveries"], row["oldest"])
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:

@@ -55,9 +55,6 @@ WHERE job_number = ? AND tracker = ? AND number = ? AND sent_sequence = ?"""
 _STATE = """
 UPDATE tracker_runs SET state = ?, message = coalesce(?, message)
 WHERE job_number = ? AND tracker = ? AND number = ?"""
-_BACKLOG = """
-SELECT tracker, count(*) AS runs FROM tracker_runs
-WHERE state IN ('waiting', 'open') GROUP BY tracker"""
 
 
 class RunState(StrEnum):
@@ -164,11 +161,6 @@ def move(
     """Put a run into a state."""
     key = (run.job_number, run.tracker, run.number)
     connection.execute(_STATE, (state.value, message, *key))
-
-
-def backlog(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many runs of each tracker have not ended."""
-    return {row["tracker"]: row["runs"] for row in connection.execute(_BACKLOG)}
 
 
 def _run(row: sqlite3.Row) -> RunRow:

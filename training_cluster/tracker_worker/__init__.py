@@ -14,4 +14,6 @@ object a line on stdin and answers each, by its `id`, on stdout:
 Requests of one key are done in order, those of different keys at the same time. The end of stdin
 ends the process at once. It keeps nothing that a successor would need: runs are found again by
 their key. `<folder>/<tracker>.lock` is held for life, so that there is one worker at a time.
+
+Started as `python -I .../tracker_worker wandb sync DIRECTORY...` it uploads runs kept offline.
 """

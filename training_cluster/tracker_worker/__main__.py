@@ -1,7 +1,9 @@
-"""Makes this directory a package, whatever hides it, and serves the tracker named by argv."""
+"""Makes this directory a package, whatever hides it, and does what argv says: serves the tracker it
+names, or uploads the runs after `wandb sync`."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -19,4 +21,7 @@ else:  # our files under a name of their own: they shall shadow nothing mlflow o
     from tracker_worker import serving
 
 if __name__ == "__main__":
+    if sys.argv[1:3] == ["wandb", "sync"]:
+        upload = importlib.import_module("tracker_worker.wandb_upload").upload
+        sys.exit(1 if upload(sys.argv[3:]) else 0)
     serving.serve(sys.argv[1])

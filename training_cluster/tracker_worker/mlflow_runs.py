@@ -25,6 +25,8 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 KEY_TAG = "training_cluster.run"
+# opens MLflow's pages for training, not those for language model applications
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MOST_PARAMS_A_CALL = 100
 MOST_METRICS_A_CALL = 1000
 NEVER = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "NOT_IMPLEMENTED"})
@@ -106,7 +108,7 @@ class MlflowRuns:
     def _create_experiment(self, name: str) -> Experiment:
         try:
             root = None if self._is_server else self._artifact_root
-            self._client.create_experiment(name, artifact_location=root)
+            self._client.create_experiment(name, artifact_location=root, tags=EXPERIMENT_TAGS)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

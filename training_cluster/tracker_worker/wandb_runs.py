@@ -13,7 +13,7 @@ from typing import Any
 from . import wandb_words as words
 from .artifact_files import files
 from .protocol import Broken, Refused, Unavailable
-from .wandb_files import first_missing, recorded_positions
+from .wandb_files import recorded_lines
 
 # Read when wandb is imported: no reports to its makers, nothing of it outside our folder.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -24,34 +24,46 @@ import wandb
 
 INIT_SECONDS = 15.0
 PAUSE_AFTER_FAILURE_SECONDS = 5.0  # for runs that wait to be opened while the server is down
-WRITE_SECONDS = 5.0  # from the end of a run until its file is complete
+ARRIVE_SECONDS = 5.0  # from the end of a run until its file, or its record at W&B, is complete
+ASK_SECONDS = 15
 POLL_SECONDS = 0.1
 FLUSH_SECONDS = 0.5  # from wandb-core's memory to its file
-NO_KEY = "W&B has no API key here: the run is kept offline; training-cluster wandb sync uploads it"
+OFFLINE = "the run is kept offline; training-cluster wandb sync uploads it"
+NO_KEY = f"W&B has no API key here: {OFFLINE}"
 
+# Its client's words for what the server answered, and the server's own, which may come with 200
 _NEVER = re.compile(
-    r"invalid project name|project name .*(cannot|exceed|long)|entity .*not found"
-    r"|permission denied|\b40[34]\b",
+    r"returned error (400|403|404|409|410)\b|invalid project name"
+    r"|project name .*(cannot|exceed|long)|entity .*not found|permission denied"
+    r"|previously created and deleted",
     re.IGNORECASE | re.DOTALL,
 )
-_KEY_TROUBLE = re.compile(r"api.?key|log ?in|\b401\b|unauthori[sz]ed", re.IGNORECASE)
+_KEY_TROUBLE = re.compile(r"returned error 401\b|not logged in|no API key", re.IGNORECASE)
+
+
+class KeyRejected(Unavailable):
+    """The server does not take the API key, or it cannot be one."""
 
 
 class OpenRun:
-    """A run of wandb's, and the positions of the lines it has."""
+    """A run of wandb's, and how many lines it has. `warning` is why it is offline, if nobody
+    wanted that."""
 
-    def __init__(self, run: wandb.Run, held: set[int], *, is_offline: bool) -> None:
+    def __init__(
+        self, run: wandb.Run, lines: int, *, is_offline: bool, warning: str | None = None
+    ) -> None:
         self.run = run
+        self.lines = lines
         self.is_offline = is_offline
-        self.held = held
+        self.warning = warning
 
 
 class WandbRuns:
     """Configuration: `folder` (W&B's own `wandb` folder comes below it), `mode` (auto, online or
     offline) and `base_url` (of a W&B server of one's own, or null).
 
-    A line is one row of the history, its position the row's step: a line that comes twice is
-    left out, here or by W&B's server.
+    A line is one row of the history, its position the row's step at the server: a line that comes
+    twice is left out.
     """
 
     def __init__(self, configuration: dict[str, Any]) -> None:
@@ -69,8 +81,8 @@ class WandbRuns:
         return {
             "run_id": open_run.run.id,
             "url": None if open_run.is_offline else open_run.run.url,
-            "recorded": first_missing(open_run.held),
-            "warning": NO_KEY if open_run.is_offline and self._mode == "auto" else None,
+            "recorded": open_run.lines,
+            "warning": open_run.warning,
         }
 
     def log(self, key: str, lines: list[list[Any]]) -> None:
@@ -78,14 +90,16 @@ class WandbRuns:
         open_run = self._open_run(key)
         with _core_alive():
             for position, step, when, values in lines:
-                if position not in open_run.held:
-                    open_run.run.log(_row(step, when, values), step=position, commit=True)
-                    open_run.held.add(position)
+                if position > open_run.lines:
+                    raise Unavailable(f"line {open_run.lines} of run {key} is missing")
+                if position == open_run.lines:
+                    open_run.run.log(_row(step, when, values), commit=True)  # W&B counts the rows
+                    open_run.lines += 1
 
     def finish(self, key: str, ending: dict[str, Any]) -> None:
         """Complete the run, and hold what was recorded against what there was to record."""
         open_run = self._open_run(key)
-        if first_missing(open_run.held) < ending["lines"]:
+        if open_run.lines < ending["lines"]:
             raise Unavailable(f"lines of run {key} are missing")
         with _core_alive():
             _add_artifacts(open_run.run, ending["artifacts"])
@@ -95,16 +109,26 @@ class WandbRuns:
         self._verify(open_run, ending["lines"])
 
     def _verify(self, open_run: OpenRun, lines: int) -> None:
-        """wandb-core may still write after finish() has returned. One that does not get it done is
-        not to be trusted: it must not write any more when the run is opened again."""
-        patience = time.monotonic() + WRITE_SECONDS
-        while open_run.is_offline:
-            recorded = first_missing(recorded_positions(self._folder, open_run.run.id))
-            if recorded >= lines:
-                return
+        """wandb-core gives up without a word when the server refuses a piece, and may still write
+        to its file after finish() has returned. One that does not get that done is not to be
+        trusted: it must not write any more when the run is opened again."""
+        patience = time.monotonic() + ARRIVE_SECONDS
+        while (arrived := self._arrived(open_run)) < lines:
             if time.monotonic() > patience:
-                raise Broken(f"{recorded} of {lines} lines are in the files of {open_run.run.id}")
+                failure = Broken if open_run.is_offline else Unavailable
+                place = "in the files" if open_run.is_offline else "at the server"
+                raise failure(f"{arrived} of {lines} lines of {open_run.run.id} are {place}")
             time.sleep(POLL_SECONDS)
+
+    def _arrived(self, open_run: OpenRun) -> int:
+        if open_run.is_offline:
+            return recorded_lines(self._folder, open_run.run.id)
+        own_server = {"base_url": self._base_url} if self._base_url else {}
+        try:
+            kept = wandb.Api(own_server, timeout=ASK_SECONDS).run(open_run.run.path)
+        except (wandb.errors.Error, ValueError, TimeoutError) as error:
+            raise self._failure(error) from error
+        return int(kept.historyLineCount or 0)
 
     def _open_run(self, key: str) -> OpenRun:
         try:
@@ -115,13 +139,25 @@ class WandbRuns:
     def _start(self, key: str, run: dict[str, Any]) -> OpenRun:
         run_id = words.run_id(key)
         if self._is_offline():
-            held = recorded_positions(self._folder, run_id)
-            return OpenRun(self._init(run_id, run, "offline"), held, is_offline=True)
+            return self._start_offline(run_id, run, NO_KEY if self._mode == "auto" else None)
+        try:
+            return self._start_online(run_id, run)
+        except KeyRejected as error:
+            if self._mode != "auto":
+                raise
+            return self._start_offline(run_id, run, f"{error}: {OFFLINE}")
+
+    def _start_offline(self, run_id: str, run: dict[str, Any], warning: str | None) -> OpenRun:
+        before = recorded_lines(self._folder, run_id)
+        started = self._init(run_id, run, "offline")
+        return OpenRun(started, before, is_offline=True, warning=warning)
+
+    def _start_online(self, run_id: str, run: dict[str, Any]) -> OpenRun:
         if time.monotonic() < self._down_until:
             raise Unavailable("W&B did not answer a moment ago")
         started = self._init(run_id, run, "online")
-        held = set(range(started.step)) if started.resumed else set()
-        return OpenRun(started, held, is_offline=False)
+        # not `step`, which begins at 0 again in a run that is resumed
+        return OpenRun(started, started.starting_step, is_offline=False)
 
     def _is_offline(self) -> bool:
         if self._mode == "auto":
@@ -172,7 +208,7 @@ class WandbRuns:
     def _failure(self, error: Exception) -> Exception:
         message = f"W&B: {error}"
         if isinstance(error, wandb.errors.AuthenticationError) or _KEY_TROUBLE.search(message):
-            return Unavailable(message)
+            return KeyRejected(message)
         if isinstance(error, (wandb.errors.UsageError, ValueError)) or _NEVER.search(message):
             return Refused(message)
         self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
@@ -193,7 +229,7 @@ def _conclude(run: wandb.Run, ending: dict[str, Any]) -> None:
     if ending["message"]:
         run.summary["message"] = ending["message"]
     if ending["status"] == "cancelled":  # W&B itself only knows finished and failed
-        run.tags = (*(run.tags or ()), "cancelled")
+        run.tags = tuple(dict.fromkeys((*(run.tags or ()), "cancelled")))
 
 
 def _add_artifacts(run: wandb.Run, artifacts: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ def has_key(base_url: str | None) -> bool:
     """Whether W&B would find an API key for its server, in the environment or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlsplit(base_url or DEFAULT_BASE_URL).hostname or ""
+    host = urlsplit(base_url or DEFAULT_BASE_URL).netloc
     return any(_names(path, host) for path in _netrc_files())
 
 
@@ -51,6 +51,7 @@ def _netrc_files() -> list[str]:
 
 def _names(path: str, host: str) -> bool:
     try:
-        return host in netrc.netrc(path).hosts
+        entry = netrc.netrc(path).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         return False
+    return bool(entry and entry[2])
