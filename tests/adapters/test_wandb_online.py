@@ -32,7 +32,6 @@ from training_cluster.ports import TrackedLine
 pytestmark = pytest.mark.trackers
 
 WITH_KEY = {"WANDB_API_KEY": KEY}
-OFTEN = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.2"}
 WRONG_KEY = {"WANDB_API_KEY": "f" * 40}
 
 
@@ -148,22 +147,23 @@ async def test_a_run_that_is_opened_again_goes_on_where_the_server_is(
 async def test_kills_at_random_moments_lose_and_double_nothing_at_the_server(
     server: WandbStandIn, tracker: Any, state: Path, kills: int
 ) -> None:
-    """Hit are the worker, while it starts or works, and wandb-core."""
-    lines, moments, had = some_lines(500), random.Random(kills), []
-    async with tracker({**WITH_KEY, **OFTEN}) as wandb:
-        steady = Steady(wandb)
-        work = asyncio.create_task(deliver(steady, a_run(), lines, an_ending(500), batch=5))
-        for _ in range(kills):
-            wanted = steady.batches + moments.randrange(1, 20)
-            await until(partial(has_reached, steady, wanted))
+    """Hit are the worker and wandb-core, while they start, record or upload."""
+    lines, moments, had = some_lines(500), random.Random(kills), [0]
+    async with tracker() as wandb:
+        for number in range(kills):
+            upto = 500 * (number + 1) // (kills + 1)
+            ending = an_ending(upto, status="failed")
+            work = asyncio.create_task(deliver(wandb, a_run(), lines[:upto], ending, batch=20))
             victims = await until(lambda: processes_of(state / "wandb"))
-            had.append(len(server.runs["job-1"].rows))
+            await asyncio.sleep(moments.uniform(0.0, 1.5))
             with contextlib.suppress(ProcessLookupError):
-                os.kill(moments.choice(victims), signal.SIGKILL)
-            assert not work.done()
-        await work
-    assert any(0 < rows < 500 for rows in had)  # some were hit in the middle
+                os.kill(moments.choice(processes_of(state / "wandb") or victims), signal.SIGKILL)
+            await work
+            had.append(len(server.runs["job-1"].rows))
+        await deliver(wandb, a_run(), lines, an_ending(500))
+    assert had == [500 * number // (kills + 1) for number in range(kills + 1)]
     assert_has_exactly(server.runs["job-1"], lines)
+    assert server.runs["job-1"].exit_code == 0
 
 
 @pytest.mark.parametrize("way", ["no answers", "no connections", "errors"])
@@ -171,31 +171,42 @@ async def test_a_server_that_is_away_for_some_seconds_misses_nothing(
     server: WandbStandIn, tracker: Any, way: str
 ) -> None:
     lines = some_lines(300)
-    async with tracker({**WITH_KEY, **OFTEN}) as wandb:
+    async with tracker() as wandb:
+        await deliver(wandb, a_run(), lines[:100], an_ending(100))
         await wandb.open(a_run())
-        await wandb.log("job-1", lines[:100])
-        await until(lambda: len(server.runs["job-1"].rows) == 100)
-        go_away(server, way)
         await wandb.log("job-1", lines[100:200])
-        await asyncio.sleep(1.5)
-        assert len(server.runs["job-1"].rows) == (200 if way == "no answers" else 100)
+        go_away(server, way)
         await wandb.log("job-1", lines[200:])
+        finishing = asyncio.create_task(wandb.finish("job-1", an_ending(300)))
+        await asyncio.sleep(2)
+        assert not finishing.done()
         come_back(server)
-        await wandb.finish("job-1", an_ending(300))
+        await finishing
     assert_has_exactly(server.runs["job-1"], lines)
+
+
+async def test_runs_that_wait_for_a_server_begin_when_it_is_there(
+    server: WandbStandIn, tracker: Any
+) -> None:
+    server.stop()
+    async with tracker() as wandb:
+        with pytest.raises(TrackerUnavailable, match="does not answer"):
+            await wandb.open(a_run())
+        server.start()
+        await deliver(wandb, a_run(), some_lines(5), an_ending(5))
+    assert_has_exactly(server.runs["job-1"], some_lines(5))
 
 
 async def test_lines_that_the_server_refused_on_the_way_are_asked_for_again(
     server: WandbStandIn, tracker: Any
 ) -> None:
-    async with tracker({**WITH_KEY, **OFTEN}) as wandb:
+    async with tracker(arrive_seconds=1) as wandb:
         await wandb.open(a_run())
-        server.status = 403
         await wandb.log("job-1", some_lines(10))
-        await until(lambda: server.refused)
-        server.status = None
+        server.takes_no_lines = True
         with pytest.raises(TrackerUnavailable, match="0 of 10 lines"):
             await wandb.finish("job-1", an_ending(10))
+        server.takes_no_lines = False
         await deliver(wandb, a_run(), some_lines(10), an_ending(10))
     assert_has_exactly(server.runs["job-1"], some_lines(10))
 
@@ -311,6 +322,7 @@ async def test_a_sync_that_is_killed_is_taken_up_where_it_was(
     assert await sync() == 0
     run = server.runs["job-1"]
     run.history = {offset: row for offset, row in run.history.items() if offset < 120}
+    run.summary = {"_step": 119}
     for mark in state.glob("wandb/wandb/*/*.synced"):
         mark.unlink()
     assert await sync() == 0
@@ -343,24 +355,6 @@ async def test_a_refused_run_is_left_and_does_not_keep_others_off(
     server.entities.add("strangers")
     assert await sync() == 0
     assert_has_exactly(server.runs["a"], some_lines(3))
-
-
-class Steady:
-    """A tracker that is told as fast as a trainer logs, not faster."""
-
-    def __init__(self, tracker: Any) -> None:
-        self.open, self.finish = tracker.open, tracker.finish
-        self._log = tracker.log
-        self.batches = 0
-
-    async def log(self, key: str, lines: list[TrackedLine]) -> None:
-        await self._log(key, lines)
-        self.batches += 1
-        await asyncio.sleep(0.03)
-
-
-def has_reached(steady: Steady, batches: int) -> bool:
-    return steady.batches >= batches
 
 
 def go_away(server: WandbStandIn, way: str) -> None:

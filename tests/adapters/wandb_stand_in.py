@@ -60,7 +60,8 @@ class Problem(Exception):
 class WandbStandIn:
     """The server; `runs` is what it holds, by id. `closed_projects` and all entities but
     `entities` are refused; `status` is answered to everything while it is set, and while `mute`
-    is set what is asked is done and never answered."""
+    is set what is asked is done and never answered. While `takes_no_lines` the file stream is
+    forbidden."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
@@ -68,8 +69,8 @@ class WandbStandIn:
         self.closed_projects: set[str] = set()
         self.status: int | None = None
         self.mute = False
+        self.takes_no_lines = False
         self.asked: list[str] = []
-        self.refused = 0
         self._lock = threading.RLock()
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -96,7 +97,6 @@ class WandbStandIn:
         """What to answer to a request, which is noted in `asked`."""
         with self._lock:
             if self.status is not None:
-                self.refused += 1
                 raise Problem(self.status, "the stand-in is told to fail")
             if verb == "PUT":
                 return self._take_file(path, body)
@@ -107,6 +107,8 @@ class WandbStandIn:
             if found is None:
                 raise Problem(404, f"the stand-in has no {verb} {path}")
             self.asked.append("file_stream")
+            if self.takes_no_lines:
+                raise Problem(403, "permission denied")
             return self._stream(self._existing(found[3]), json.loads(body))
 
     def _graphql(self, request: Document) -> Document:
@@ -119,7 +121,6 @@ class WandbStandIn:
             "RunResumeStatus": self._resume_status,
             "UpsertBucket": self._upsert,
             "CreateRunFiles": self._create_files,
-            "GetDefaultEntity": lambda _: {"viewer": _viewer()},
             "Run": self._standing_of,
         }
         if operation not in answers:
@@ -275,7 +276,6 @@ def _standing(run: Run) -> Document:
         "historyTail": json.dumps([json.dumps(row) for row in run.rows[-1:]]),
         "eventsTail": "[]",
         "tags": run.tags,
-        "state": "running" if run.exit_code is None else "finished",
         "notes": None,
         "wandbConfig": json.dumps({"t": 1}),
     }

@@ -22,11 +22,14 @@ import pytest
 
 from tests.cli.conftest import Run, Started, failed
 from tests.daemon_process import eventually
+from training_cluster import tracker_worker
 from training_cluster.settings import load_settings
 from training_cluster.tracker_environment import environment_path, is_complete, python
 
 # before the tests get a home of their own
 TRACKERS = environment_path(load_settings().data_dir)
+
+WORKER = str(Path(tracker_worker.__file__).parent)
 
 _UPLOADER = f"""#!{sys.executable} -I
 import json, os, pathlib, sys
@@ -255,7 +258,7 @@ def test_offline_runs_are_uploaded_in_the_order_in_which_they_began(
              ("20260101_000000-z", "20260201_000000-a", "20260201_000001-a")]  # fmt: skip
     assert document == {"synced": names, "left": [], "being_written": []}
     called = uploads()
-    assert called["words"] == ["-I", "-m", "wandb", "sync", *(f"wandb/{name}" for name in names)]
+    assert called["words"] == ["-I", WORKER, "wandb", "sync", *(f"wandb/{name}" for name in names)]
     assert called["environment"]["WANDB_BASE_URL"] == server
     assert "WANDB_MODE" not in called["environment"]
     assert run("wandb", "sync").out == "there is nothing to upload\n"

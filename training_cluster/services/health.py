@@ -48,7 +48,8 @@ class Health:
 
     async def _store(self) -> Check:
         try:
-            await asyncio.wait_for(self._database.write(_touch), _DEADLINE_SECONDS)
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await self._database.write(_touch)
         except (TrainingClusterError, TimeoutError) as error:
             return Check("store", False, str(error) or "the store does not answer")
         return Check("store", True, "writable")

@@ -63,6 +63,7 @@ class Loop:
             except Exception:
                 log.exception("the loop goes on", action="loop.error", loop=self.name)
                 pause = _AFTER_ERROR_SECONDS
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+            with contextlib.suppress(TimeoutError):  # wait_for of Python 3.11 may swallow a cancel
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
             self._wake.clear()

@@ -14,6 +14,7 @@ from . import wandb_words as words
 from .artifact_files import files
 from .protocol import Broken, Refused, Unavailable
 from .wandb_files import recorded_lines
+from .wandb_server import KeyRejected, WandbServer
 
 # Read when wandb is imported: no reports to its makers, nothing of it outside our folder.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -24,8 +25,8 @@ import wandb
 
 INIT_SECONDS = 15.0
 PAUSE_AFTER_FAILURE_SECONDS = 5.0  # for runs that wait to be opened while the server is down
-ARRIVE_SECONDS = 5.0  # from the end of a run until its file, or its record at W&B, is complete
-ASK_SECONDS = 15
+WRITE_SECONDS = 5.0  # from the end of a run until its file is complete
+ARRIVE_SECONDS = 20.0  # until the server counts what it took
 POLL_SECONDS = 0.1
 FLUSH_SECONDS = 0.5  # from wandb-core's memory to its file
 OFFLINE = "the run is kept offline; training-cluster wandb sync uploads it"
@@ -38,11 +39,6 @@ _NEVER = re.compile(
     r"|previously created and deleted",
     re.IGNORECASE | re.DOTALL,
 )
-_KEY_TROUBLE = re.compile(r"returned error 401\b|not logged in|no API key", re.IGNORECASE)
-
-
-class KeyRejected(Unavailable):
-    """The server does not take the API key, or it cannot be one."""
 
 
 class OpenRun:
@@ -60,7 +56,8 @@ class OpenRun:
 
 class WandbRuns:
     """Configuration: `folder` (W&B's own `wandb` folder comes below it), `mode` (auto, online or
-    offline) and `base_url` (of a W&B server of one's own, or null).
+    offline), `base_url` (of a W&B server of one's own, or null) and, if need be, `arrive_seconds`
+    (how long the server may take to count the lines of a run that is finished).
 
     A line is one row of the history, its position the row's step at the server: a line that comes
     twice is left out.
@@ -70,6 +67,8 @@ class WandbRuns:
         self._folder: str = configuration["folder"]
         self._mode: str = configuration.get("mode") or "auto"
         self._base_url: str | None = configuration.get("base_url")
+        self._arrive_seconds: float = configuration.get("arrive_seconds", ARRIVE_SECONDS)
+        self._server = WandbServer(self._base_url)
         self._runs: dict[str, OpenRun] = {}
         self._down_until = 0.0
 
@@ -112,7 +111,8 @@ class WandbRuns:
         """wandb-core gives up without a word when the server refuses a piece, and may still write
         to its file after finish() has returned. One that does not get that done is not to be
         trusted: it must not write any more when the run is opened again."""
-        patience = time.monotonic() + ARRIVE_SECONDS
+        seconds = WRITE_SECONDS if open_run.is_offline else self._arrive_seconds
+        patience = time.monotonic() + seconds
         while (arrived := self._arrived(open_run)) < lines:
             if time.monotonic() > patience:
                 failure = Broken if open_run.is_offline else Unavailable
@@ -123,12 +123,8 @@ class WandbRuns:
     def _arrived(self, open_run: OpenRun) -> int:
         if open_run.is_offline:
             return recorded_lines(self._folder, open_run.run.id)
-        own_server = {"base_url": self._base_url} if self._base_url else {}
-        try:
-            kept = wandb.Api(own_server, timeout=ASK_SECONDS).run(open_run.run.path)
-        except (wandb.errors.Error, ValueError, TimeoutError) as error:
-            raise self._failure(error) from error
-        return int(kept.historyLineCount or 0)
+        run = open_run.run
+        return self._server.history_lines(run.entity, run.project, run.id)
 
     def _open_run(self, key: str) -> OpenRun:
         try:
@@ -155,13 +151,23 @@ class WandbRuns:
     def _start_online(self, run_id: str, run: dict[str, Any]) -> OpenRun:
         if time.monotonic() < self._down_until:
             raise Unavailable("W&B did not answer a moment ago")
+        self._greet()
         started = self._init(run_id, run, "online")
         # not `step`, which begins at 0 again in a run that is resumed
         return OpenRun(started, started.starting_step, is_offline=False)
 
+    def _greet(self) -> None:
+        try:
+            self._server.greet()
+        except KeyRejected:
+            raise
+        except Unavailable:
+            self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
+            raise
+
     def _is_offline(self) -> bool:
         if self._mode == "auto":
-            return not words.has_key(self._base_url)
+            return words.api_key(self._base_url) is None
         return self._mode == "offline"
 
     def _init(self, run_id: str, run: dict[str, Any], mode: Any) -> wandb.Run:
@@ -207,8 +213,8 @@ class WandbRuns:
 
     def _failure(self, error: Exception) -> Exception:
         message = f"W&B: {error}"
-        if isinstance(error, wandb.errors.AuthenticationError) or _KEY_TROUBLE.search(message):
-            return KeyRejected(message)
+        if isinstance(error, wandb.errors.AuthenticationError):
+            return Unavailable(message)
         if isinstance(error, (wandb.errors.UsageError, ValueError)) or _NEVER.search(message):
             return Refused(message)
         self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
@@ -258,5 +264,7 @@ def _core_alive() -> Iterator[None]:
         yield
     except (ConnectionError, wandb.sdk.mailbox.MailboxClosedError) as error:
         raise Broken(f"wandb-core is gone: {error}") from error
+    except wandb.sdk.mailbox.mailbox_handle.ServerResponseError as error:
+        raise Broken(f"wandb-core: {error}") from error  # "in use": it never began this run
     if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
         raise Broken("wandb-core has died")

@@ -1,4 +1,4 @@
-"""Turns our names into ones W&B takes, and reads whether W&B has a key here."""
+"""Turns our names into ones W&B takes, and finds the key W&B has here."""
 
 from __future__ import annotations
 
@@ -36,12 +36,17 @@ def labels(words: list[str]) -> list[str]:
     return list(dict.fromkeys(word[:MOST_LABEL_CHARACTERS] for word in words if word))
 
 
-def has_key(base_url: str | None) -> bool:
-    """Whether W&B would find an API key for its server, in the environment or in a netrc file."""
+def server(base_url: str | None) -> str:
+    """The address of the server that is meant."""
+    return (base_url or os.environ.get("WANDB_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
+
+
+def api_key(base_url: str | None) -> str | None:
+    """The API key W&B would find for its server, in the environment or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(base_url or DEFAULT_BASE_URL).netloc
-    return any(_names(path, host) for path in _netrc_files())
+        return os.environ["WANDB_API_KEY"]
+    host = urlsplit(server(base_url)).netloc
+    return next((key for path in _netrc_files() if (key := _entry(path, host))), None)
 
 
 def _netrc_files() -> list[str]:
@@ -49,9 +54,9 @@ def _netrc_files() -> list[str]:
     return [os.path.expanduser(path) for path in ([chosen] if chosen else ["~/.netrc", "~/_netrc"])]
 
 
-def _names(path: str, host: str) -> bool:
+def _entry(path: str, host: str) -> str | None:
     try:
         entry = netrc.netrc(path).authenticators(host)
     except (OSError, netrc.NetrcParseError):
-        return False
-    return bool(entry and entry[2])
+        return None
+    return entry[2] if entry else None

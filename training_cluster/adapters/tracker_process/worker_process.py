@@ -100,7 +100,8 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), END_SECONDS)
+            async with asyncio.timeout(END_SECONDS):
+                await self._process.wait()
         await self.kill()
 
     async def kill(self) -> None:
