@@ -402,9 +402,13 @@ async def test_the_loop_wakes_for_news_and_for_the_next_try(office, notifier):
 
 async def test_facts_that_concern_no_webhook_wake_nobody(office):
     office.database.listen(office.deliveries.notice)
+    await office.happens()
+    await asyncio.sleep(0.01)
+    assert not office.deliveries._wake.is_set(), "nobody has subscribed"
+    await office.webhooks.create(NewWebhook(url=URL, user="alice"))
     await office.happens(EventType.DEVICE_HELD)
     await asyncio.sleep(0.01)
-    assert not office.deliveries._wake.is_set()
+    assert not office.deliveries._wake.is_set(), "nobody is told of that"
     await office.happens()
     await asyncio.sleep(0.01)
     assert office.deliveries._wake.is_set()

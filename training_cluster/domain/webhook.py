@@ -15,6 +15,14 @@ class DeliveryState(StrEnum):
     DROPPED = "dropped"  # the webhook was disabled or deleted before it got there
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxFilled:
+    """Deliveries of an event were added, so many."""
+
+    event_sequence: int
+    deliveries: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """A standing subscription, or one job's own receiver when `job_id` is set.

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from training_cluster.domain.errors import TrainingClusterError, WebhookNotFound
-from training_cluster.domain.event import NOTIFIED, Event, EventType
-from training_cluster.domain.webhook import Delivery, Webhook
+from training_cluster.domain.webhook import Delivery, OutboxFilled, Webhook
 from training_cluster.ports import Clock, Endpoint, EndpointFormat, Notifier, Receipt
 from training_cluster.scheduling import redelivery
 from training_cluster.scheduling.redelivery import Redelivery
@@ -40,7 +39,6 @@ _LONGEST_PAUSE_SECONDS = 60.0
 _LONGEST_TRY_SECONDS = 300.0  # the notifier has a deadline of its own; this is the net below it
 _LAST_WORDS_SECONDS = 1.0
 _AFTER_ERROR_SECONDS = 1.0
-_WAKING = NOTIFIED | {EventType.WEBHOOK_TEST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +87,8 @@ class Deliveries(Loop):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def notice(self, facts: Sequence[Fact]) -> None:
-        """Told of every commit: wakes when it may have filled the outbox."""
-        if any(isinstance(fact, Event) and fact.type in _WAKING for fact in facts):
+        """Told of every commit: wakes when it has filled the outbox."""
+        if any(isinstance(fact, OutboxFilled) for fact in facts):
             self.wake()
 
     def delay(self) -> float | None:

@@ -26,7 +26,7 @@ class News:
         for fact in facts:
             if isinstance(fact, MetricLine):
                 self._tell_line(fact)
-            else:
+            elif isinstance(fact, Event):
                 self._tell_event(fact)
         for watcher in self.watchers:
             watcher(facts)

@@ -19,7 +19,7 @@ from training_cluster.domain.errors import (
     TrackerUnavailable,
     TrainingClusterError,
 )
-from training_cluster.domain.event import EventType
+from training_cluster.domain.event import Event, EventType
 from training_cluster.domain.job import Attempt, Job
 from training_cluster.domain.metric import MetricLine
 from training_cluster.ports import Clock, TrackedLine, Tracker
@@ -270,6 +270,8 @@ class Tracking:
 def _concerns(fact: Fact) -> bool:
     if isinstance(fact, MetricLine):
         return True
+    if not isinstance(fact, Event):
+        return False
     return fact.job_id is not None and fact.type is not EventType.JOB_WARNING
 
 

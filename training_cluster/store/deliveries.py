@@ -71,8 +71,8 @@ class Settled:
     error: str | None
 
 
-def enqueue(connection: sqlite3.Connection, event: Event, user: str | None) -> None:
-    """Add a delivery of the event for every webhook that wants it."""
+def enqueue(connection: sqlite3.Connection, event: Event, user: str | None) -> int:
+    """Add a delivery of the event for every webhook that wants it; returns how many do."""
     values = {
         "sequence": event.sequence,
         "job": event.job_number,
@@ -80,9 +80,10 @@ def enqueue(connection: sqlite3.Connection, event: Event, user: str | None) -> N
         "type": event.type.value,
         "user": user,
     }
-    connection.execute(_ENQUEUE_STANDING, values)
+    added = connection.execute(_ENQUEUE_STANDING, values).rowcount
     if event.job_number is not None:
-        connection.execute(_ENQUEUE_OF_JOB, values)
+        added += connection.execute(_ENQUEUE_OF_JOB, values).rowcount
+    return added
 
 
 def add(connection: sqlite3.Connection, webhook_id: str, event: Event) -> int:

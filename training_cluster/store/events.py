@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from training_cluster.domain.event import NOTIFIED, Event, EventType
+from training_cluster.domain.webhook import OutboxFilled
 from training_cluster.store import deliveries
 from training_cluster.store.facts import tell
 
@@ -46,9 +47,9 @@ def append(
         owner = connection.execute(_OWNER, (job_number,)).fetchone()
     job_id, user = (owner["id"], owner["user"]) if owner else (None, None)
     event = Event(sequence, now, kind, job_id, job_number, attempt_number, content)
-    if kind in NOTIFIED:
-        deliveries.enqueue(connection, event, user)
     tell(connection, event)
+    if kind in NOTIFIED and (added := deliveries.enqueue(connection, event, user)):
+        tell(connection, OutboxFilled(sequence, added))
     return event
 
 

@@ -9,8 +9,9 @@ import sqlite3
 
 from training_cluster.domain.event import Event
 from training_cluster.domain.metric import MetricLine
+from training_cluster.domain.webhook import OutboxFilled
 
-Fact = Event | MetricLine
+Fact = Event | MetricLine | OutboxFilled
 
 
 class FactConnection(sqlite3.Connection):
