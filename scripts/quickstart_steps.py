@@ -45,8 +45,9 @@ REQUEST = {
     "learning_rate": "1.0e-2",
     "num_epochs": 20,
     "additional_target": "embed_tokens,lm_head",
-    "tracking_backend": "none",
+    "tracking_backend": "mlflow",
 }
+MLFLOW_SECONDS = 60
 DATASET = ROOT / "datasets" / "v1.0" / "train.json"
 
 console = Console(highlight=False)
@@ -244,10 +245,28 @@ def show_result(client: Client, job: dict[str, Any], settings: Settings, model: 
     console.print(f"it says    {sample(settings, model, output, question)}", markup=False)
     console.print(f"dataset    {answer}", markup=False, soft_wrap=True)
     console.print("[dim](so small a model can only learn by heart, and not all of it)[/]")
+    show_run(client, job["job_id"], settings)
     if last >= first / 2:
         cure = "run it again; if it stays so, report it with the trainer's log"
         raise StepFailed("result", "the loss did not fall to half", output, cure)
     console.print("\n[bold green]done.[/] Next: `training-cluster serve`, then README.md's tour.")
+
+
+def show_run(client: Client, job_id: str, settings: Settings) -> None:
+    """The run in MLflow, as soon as MLflow has all of it: no training waits for that."""
+    title("the run in MLflow")
+    deadline = time.monotonic() + MLFLOW_SECONDS
+    while True:
+        [run] = client.job(job_id).runs
+        if run.state == "ended" or time.monotonic() > deadline:
+            break
+        time.sleep(0.25)
+    console.print(f"{run.lines} lines of metrics in {settings.state_dir / 'mlflow.db'}", soft_wrap=True)
+    if run.state != "ended":
+        console.print(f"MLflow is {run.state}: {run.message or 'the rest follows later'}")
+    state = shlex.quote(str(settings.state_dir))
+    words = f"TRAINING_CLUSTER_STATE_DIR={state} training-cluster mlflow"
+    console.print(f"see it    {words}", markup=False, soft_wrap=True)
 
 
 def example() -> tuple[str, str]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-LOG_NAME = "trainer.log"
+from training_cluster.services.log_files import LOG_NAME
+from training_cluster.services.log_text import readable
 
 _READ_BYTES = 64 << 10
 _MOST_CHARACTERS = 500
-# escape sequences whole, then whatever control character is left but the tab
-_STEERING = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
-)
 
 
 def last_lines(directory: Path, count: int) -> list[str]:
@@ -24,10 +20,5 @@ def last_lines(directory: Path, count: int) -> list[str]:
             data = file.read(_READ_BYTES)
     except OSError:
         return []
-    lines = (_readable(line) for line in data.decode("utf-8", "replace").split("\n"))
+    lines = (line[:_MOST_CHARACTERS].rstrip() for line in readable(data).split("\n"))
     return [line for line in lines if line.strip()][-count:]
-
-
-def _readable(line: str) -> str:
-    states = [state for state in line.split("\r") if state.strip()]
-    return _STEERING.sub("", states[-1] if states else "")[:_MOST_CHARACTERS].rstrip()
