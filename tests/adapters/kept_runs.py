@@ -95,6 +95,7 @@ class MlflowServer(MlflowDatabase):
             )
         patience = time.monotonic() + 2 * PATIENCE_SECONDS
         while not self._answers():
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
             assert time.monotonic() < patience, (self.folder / "server.log").read_text()
             time.sleep(0.1)
 

@@ -163,7 +163,7 @@ async def test_a_missing_environment_names_the_command_that_installs_it(tmp_path
 async def test_what_a_worker_started_in_another_session_dies_with_it(tmp_path: Path) -> None:
     async with scripted(tmp_path) as tracker:
         child = int((await tracker.open(a_run("child"))).run_id)
-        assert child in processes_of(tmp_path)
+        await until(lambda: child in processes_of(tmp_path))
         with pytest.raises(TrackerUnavailable):
             await tracker.open(a_run("die"))
         assert not processes_of(tmp_path)
