@@ -21,10 +21,11 @@ from tests.daemon_process import DaemonProcess, eventually, running_daemon, trai
 
 pytestmark = [pytest.mark.trackers, pytest.mark.timeout(600)]
 
-JOBS, STEPS, STEP_SECONDS = 20, 30, 0.05
+STEPS, STEP_SECONDS = 30, 0.05
 
 
-def test_kills_at_random_moments_lose_and_double_no_point(tmp_path, tracker_python, capsys):
+@pytest.mark.parametrize("count", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_lose_and_double_no_point(tmp_path, tracker_python, capsys, count):
     server = MlflowServer(tmp_path, tracker_python)
     server.project = "training-cluster"
     environment = {
@@ -37,10 +38,10 @@ def test_kills_at_random_moments_lose_and_double_no_point(tmp_path, tracker_pyth
     }
     try:
         with running_daemon(tmp_path / "state", environment) as daemon:
-            alone = run_all(daemon, tracking_backend="none")
+            alone = run_all(daemon, count, tracking_backend="none")
             jobs = []
             with dying(daemon, server):
-                tracked = run_all(daemon, jobs, tracking_backend=["mlflow", "wandb"])
+                tracked = run_all(daemon, count, jobs, tracking_backend=["mlflow", "wandb"])
             for job in jobs:
                 eventually(lambda job=job: is_told(daemon, job), 180, pause=0.3)
             check_every_point(daemon, server, tmp_path / "state", jobs)
@@ -52,10 +53,12 @@ def test_kills_at_random_moments_lose_and_double_no_point(tmp_path, tracker_pyth
     assert ratio < 1.5, "a training waited for a tracker"
 
 
-def run_all(daemon: DaemonProcess, jobs: list[str] | None = None, **fields) -> list[float]:
+def run_all(
+    daemon: DaemonProcess, count: int, jobs: list[str] | None = None, **fields
+) -> list[float]:
     """Run the jobs; returns how long each one's trainer took, in seconds."""
     names = [] if jobs is None else jobs
-    for _ in range(JOBS):
+    for _ in range(count):
         eventually(lambda: submitted(daemon, names, fields), 60)
     for job in names:
         eventually(lambda job=job: has_ended(daemon, job), 120, pause=0.05)
@@ -129,7 +132,7 @@ def check_every_point(
     daemon: DaemonProcess, server: MlflowServer, state: Path, jobs: list[str]
 ) -> None:
     in_mlflow = {run["tags"]["job_id"]: run for run in server.document()["runs"]}
-    assert len(in_mlflow) == len(server.document()["runs"]) == JOBS, "a run each, none twice"
+    assert len(in_mlflow) == len(server.document()["runs"]) == len(jobs), "a run each, none twice"
     kept_mlflow = {kept.raw[0]["tags"]["job_id"]: kept for kept in server.read()}
     kept_wandb = {kept.raw[0]["run_id"]: kept for kept in WandbFiles(
         state / "wandb", server.python).read()}  # fmt: skip

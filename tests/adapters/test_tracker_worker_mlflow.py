@@ -50,6 +50,7 @@ def server(tmp_path: Path, tracker_python: Path) -> Iterator[MlflowServer]:
     server.kill()
 
 
+@pytest.mark.slow
 async def test_a_server_killed_midway_loses_and_doubles_nothing(
     server: MlflowServer, tracker_python: Path
 ) -> None:
@@ -90,6 +91,7 @@ async def test_a_dead_server_is_unavailable_long_before_the_deadline(
         assert tracker.worker_pid is not None  # it said so itself, nobody had to kill it
 
 
+@pytest.mark.slow
 async def test_a_silent_server_is_unavailable_long_before_the_deadline(
     tmp_path: Path, tracker_python: Path
 ) -> None:

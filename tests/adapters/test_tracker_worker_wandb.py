@@ -201,6 +201,7 @@ async def test_a_project_wandb_never_takes_is_refused(tracker: WorkerTracker, pr
         await tracker.open(a_run(project=project))
 
 
+@pytest.mark.slow
 async def test_a_dead_server_is_unavailable_long_before_the_deadline(
     place: WandbFiles, tracker_python: Path
 ) -> None:

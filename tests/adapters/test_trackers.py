@@ -44,7 +44,15 @@ def mlflow_server(
     server.stop()
 
 
-@pytest.fixture(params=["mlflow-database", "mlflow-server", "wandb-offline"])
+# the database without a server is used by the acceptance tests in every run
+PLACES = [
+    pytest.param("mlflow-database", marks=pytest.mark.slow),
+    "mlflow-server",
+    "wandb-offline",
+]
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path, tracker_python: Path) -> Place:
     """A real place for runs, of each kind, with none in it."""
     if request.param == "mlflow-database":
@@ -207,7 +215,7 @@ async def test_a_stopped_worker_is_replaced_and_work_goes_on(
 ) -> None:
     lines = some_lines(100)
     hurried = HurriedClock()
-    async with tracker_at(place, tracker_python, clock=hurried, deadline_seconds=10) as tracker:
+    async with tracker_at(place, tracker_python, clock=hurried, deadline_seconds=6) as tracker:
         await tracker.open(place.run())
         await tracker.log("job-1", lines[:30])
         os.kill(tracker.worker_pid or 0, signal.SIGSTOP)
