@@ -261,7 +261,8 @@ def show_run(client: Client, job_id: str, settings: Settings) -> None:
         if run.state == "ended" or time.monotonic() > deadline:
             break
         time.sleep(0.25)
-    console.print(f"{run.lines} lines of metrics in {settings.state_dir / 'mlflow.db'}", soft_wrap=True)
+    store = settings.state_dir / "mlflow.db"
+    console.print(f"{run.lines} lines of metrics in {store}", soft_wrap=True)
     if run.state != "ended":
         console.print(f"MLflow is {run.state}: {run.message or 'the rest follows later'}")
     state = shlex.quote(str(settings.state_dir))
