@@ -87,6 +87,7 @@ class Daemon:
             clock,
             _limits(settings),
         )
+        self.news.lines.on_join = self.metrics.wake
         self.metrics.has_watchers = lambda: self.news.lines.followers > 0
         self.supervisor = Supervisor(self.database, self.engine, trainer, self.metrics, clock)
         preparer = Preparer(

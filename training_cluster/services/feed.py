@@ -74,11 +74,13 @@ class Channel(Generic[T]):
 
 
 class Feed(Generic[T]):
-    """Channels by topic; a topic without followers costs nothing."""
+    """Channels by topic; a topic without followers costs nothing. `on_join` is called for each
+    new follower: who makes the items may want to hurry from now on."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel[T]] = {}
         self._closed = False
+        self.on_join: Callable[[], None] = lambda: None
 
     @property
     def followers(self) -> int:
@@ -122,6 +124,7 @@ class Feed(Generic[T]):
     def _join(self, topic: str) -> Iterator[Channel[T]]:
         channel = self._channels.setdefault(topic, Channel())
         channel.followers += 1
+        self.on_join()
         try:
             yield channel
         finally:
