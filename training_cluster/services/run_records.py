@@ -44,10 +44,9 @@ class RunRecords:
         attempt = latest_of(row, attempts)
         first = next((a for a in attempts if a.ref.number == row.attempt_number), attempt)
         chosen = job.spec.tracking
-        suffix = "" if row.number == 1 else f"-{row.number}"
         return TrackedRun(
-            key=f"{job.id}{suffix}",
-            name=(chosen.get("run_name") or job.spec.name) + suffix,
+            key=run_key(row),
+            name=(chosen.get("run_name") or job.spec.name) + _suffix(row),
             project=next((chosen[k] for k in place.project_keys if k in chosen), place.project),
             entity=chosen.get("entity") or place.entity,
             run_id=row.run_id,
@@ -103,6 +102,15 @@ class RunRecords:
                 Path(attempt.directory), model=place.upload_model and is_last
             ),
         )
+
+
+def run_key(row: RunRow) -> str:
+    """What names a run towards trackers: the job's id, numbered from its second run on."""
+    return row.job_id + _suffix(row)
+
+
+def _suffix(row: RunRow) -> str:
+    return "" if row.number == 1 else f"-{row.number}"
 
 
 def has_begun(row: RunRow, attempts: list[Attempt]) -> bool:

@@ -29,6 +29,7 @@ from training_cluster.services.run_records import (
     TrackingPlace,
     has_begun,
     is_over,
+    run_key,
 )
 from training_cluster.store import attempts, events, jobs, tracker_runs
 from training_cluster.store.database import Database
@@ -83,7 +84,6 @@ class RunFeeder(Loop):
         self._clock = clock
         self._pause_seconds = pause_seconds
         self._opened: set[str] = set()
-        self._keys: dict[tuple[int, int], str] = {}
         self._failures = 0
         self._message = ""
         self.standing = TrackerStanding(tracker.name, True, clock.now(), "not needed yet")
@@ -158,7 +158,7 @@ class RunFeeder(Loop):
         known = await self._database.read(lambda c: _known(c, row))
         if not has_begun(known.row, known.attempts):
             return False
-        if known.row.state is RunState.WAITING or self._key(row) not in self._opened:
+        if known.row.state is RunState.WAITING or run_key(row) not in self._opened:
             await self._open(known)
             known = await self._database.read(lambda c: _known(c, row))
         over = is_over(known.row, known.job)  # looked at before the lines: none follow then
@@ -168,9 +168,6 @@ class RunFeeder(Loop):
         known = replace(known, row=replace(known.row, sent_lines=known.row.sent_lines + sent))
         await self._finish(known)
         return True
-
-    def _key(self, row: RunRow) -> str:
-        return self._keys.get((row.job_number, row.number), "")
 
     async def _open(self, known: _Known) -> None:
         row = known.row
@@ -188,14 +185,13 @@ class RunFeeder(Loop):
                 self._warn(connection, row, opened.warning, now)
 
         await self._database.write(change)
-        self._keys[row.job_number, row.number] = run.key
         self._opened.add(run.key)
 
     async def _send(self, row: RunRow) -> int:
         """Send every line the tracker does not have; returns how many that were."""
         total = 0
         while found := await self._lines(row):
-            await self._tracker.log(self._key(row), _positioned(found, row.sent_lines))
+            await self._tracker.log(run_key(row), _positioned(found, row.sent_lines))
             row = await self._record_sent(row, found)
             total += len(found)
         return total
@@ -215,9 +211,9 @@ class RunFeeder(Loop):
         ending = await asyncio.to_thread(
             self._records.ending, row, known.job, known.attempts, self._place
         )
-        await self._tracker.finish(self._key(row), ending)
+        await self._tracker.finish(run_key(row), ending)
         await self._database.write(lambda c: tracker_runs.move(c, row, RunState.ENDED))
-        self._opened.discard(self._keys.pop((row.job_number, row.number), ""))
+        self._opened.discard(run_key(row))
 
     async def _refuse(self, row: RunRow, message: str) -> None:
         now = self._clock.now()
