@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import signal
 import time
 
+from .leftovers import kill_marked
 from .protocol import Unavailable
 
 MARKER = "TRAINING_CLUSTER_TRACKER"  # in the environment of a worker and of all it starts
@@ -32,13 +31,8 @@ def end_leftovers() -> None:
     """Kill what an earlier worker started and left behind; returns when it is gone. To be called
     with the lock held: whoever carries the marker then is of no worker that lives."""
     own = os.environ.get(MARKER)
-    while own and _kill_all(f"{MARKER}={own}".encode()):
+    while own and not kill_marked(f"{MARKER}={own}"):
         time.sleep(POLL_SECONDS)
-
-
-def _kill_all(marker: bytes) -> bool:
-    killed = [_kill(pid, marker) for pid in _others()]
-    return any(killed)
 
 
 def _is_taken(lock: int) -> bool:
@@ -47,24 +41,3 @@ def _is_taken(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _others() -> list[int]:
-    return [
-        int(name) for name in os.listdir("/proc") if name.isdigit() and name != str(os.getpid())
-    ]
-
-
-def _kill(pid: int, marker: bytes) -> bool:
-    """Kill a process if it carries the marker; whether it did. A zombie has no environment."""
-    with contextlib.suppress(OSError):
-        pidfd = os.pidfd_open(pid)  # before the look: the pid cannot change hands in between
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as environment:
-                if marker not in environment.read().split(b"\0"):
-                    return False
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        finally:
-            os.close(pidfd)
-        return True
-    return False

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from training_cluster.adapters.tracker_process.leftovers import kill_marked
+from training_cluster.tracker_worker.leftovers import kill_marked
 
 MARKER = "TRAINING_CLUSTER_TRACKER"  # the worker looks for it, too
 END_SECONDS = 1.0

@@ -1,4 +1,6 @@
-"""Ends what a worker started: wandb-core lives in a session of its own, out of reach of killpg."""
+"""Ends what a worker started: wandb-core lives in a session of its own, out of reach of killpg.
+
+Used by the daemon when it ends a worker, and by a worker that follows one that was killed."""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ POLL_SECONDS = 0.01
 MOST_SECONDS = 5.0  # a process the kernel cannot end, on a dead network disk, stays
 
 
-def kill_marked(marker: str) -> None:
-    """Kill every process with `NAME=value` in its environment; returns when none is left, or after
-    some seconds. Blocks."""
+def kill_marked(marker: str) -> bool:
+    """Kill every other process with `NAME=value` in its environment; returns when none is left,
+    or after some seconds: False then. Blocks."""
     patience = time.monotonic() + MOST_SECONDS
-    while _kill_all(marker.encode()) and time.monotonic() < patience:
+    while _kill_all(marker.encode()):
+        if time.monotonic() > patience:
+            return False
         time.sleep(POLL_SECONDS)
+    return True
 
 
 def _kill_all(marker: bytes) -> bool:
