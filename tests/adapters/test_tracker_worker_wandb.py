@@ -153,6 +153,12 @@ async def test_lines_lost_between_worker_and_file_are_noticed_at_the_end(
     assert positions(place) == Counter(range(10))
 
 
+async def log_slowly(tracker: WorkerTracker, lines: list[TrackedLine]) -> None:
+    for start in range(0, len(lines), 10):
+        await tracker.log("job-1", lines[start : start + 10])
+        await asyncio.sleep(0.05)
+
+
 async def test_wandb_core_killed_alone_loses_and_doubles_nothing(
     tracker: WorkerTracker, place: WandbFiles
 ) -> None:
@@ -163,9 +169,7 @@ async def test_wandb_core_killed_alone_loses_and_doubles_nothing(
     os.kill(core, signal.SIGKILL)
     await until(lambda: core not in processes_of(place.folder))
     with pytest.raises(TrackerUnavailable):
-        for start in range(100, 300, 10):  # W&B may notice a moment later
-            await tracker.log("job-1", lines[start : start + 10])
-            await asyncio.sleep(0.05)
+        await log_slowly(tracker, lines[100:])  # W&B may notice a moment later
     await deliver(tracker, a_run(), lines, an_ending(300))
     assert positions(place) == Counter(range(300))
 
