@@ -9,7 +9,14 @@ import pytest
 
 from tests.daemon_process import DaemonProcess, running_daemon, trainer
 
-pytest_plugins = ["tests.fake_nvml.fixtures", "tests.adapters.tracker_environment"]
+pytest_plugins = [
+    "tests.fake_nvml.fixtures",
+    "tests.adapters.tracker_environment",
+    "tests.clients.fixtures",
+    "tests.order",
+    "tests.real_training",
+    "tests.trust",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -46,16 +46,20 @@ class DaemonProcess:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(state.parent),
+            "TRAINING_CLUSTER_HOST": "127.0.0.1",
             "TRAINING_CLUSTER_DEVICES__KIND": "cpu",
             "TRAINING_CLUSTER_LOG_FORMAT": "json",
             "TRAINING_CLUSTER_GRACE_SECONDS": "2",
             "TRAINING_CLUSTER_TRACKING__BACKENDS": "",
+            # these trainers write nothing: a small disk must not hold their jobs back
+            "TRAINING_CLUSTER_DISK__PREFLIGHT": "false",
+            "TRAINING_CLUSTER_DISK__BALLAST_MIB": "4",
             "TRAINING_CLUSTER_CONFIG": str(ROOT / "configs" / "training_cluster.toml"),
             **(environment or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.client = httpx2.Client(trust_env=False, timeout=20)
-        self.port = 0
+        self.port = self._said = 0
 
     @property
     def log(self) -> str:
@@ -64,10 +68,17 @@ class DaemonProcess:
 
     def start(self, port: int = 0) -> DaemonProcess:
         """Start it and wait until it answers."""
+        self.launch(port)
+        if not self.comes_up():
+            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+        return self
+
+    def launch(self, port: int = 0) -> None:
+        """Start it."""
         self.state.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "training_cluster", "serve", "--port", str(port)]
         with (self.state.parent / "daemon.log").open("ab") as log:
-            said = log.tell()
+            self._said = log.tell()
             self.process = subprocess.Popen(
                 [*command, "--state-dir", str(self.state)],
                 env=self.environment,
@@ -75,24 +86,33 @@ class DaemonProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        self.port = eventually(lambda: self._announced_port(said), 15)
-        self.client.base_url = f"http://127.0.0.1:{self.port}"
-        eventually(self._answers, 15)
-        return self
 
-    def _announced_port(self, said: int) -> int | None:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
-        for line in self.log[said:].splitlines():
-            if '"daemon.listen"' in line:
-                return int(json.loads(line)["url"].rpartition(":")[2])
-        return None
+    def comes_up(self) -> bool:
+        """Wait until it answers; False when it ends before."""
+        for step in (self._announced_port, self._answers):
+            eventually(step, 60)
+        return self.process.poll() is None
+
+    def _announced_port(self) -> bool:
+        with (self.state.parent / "daemon.log").open("rb") as log:
+            log.seek(self._said)
+            for line in log:
+                if b'"daemon.listen"' in line and line.endswith(b"\n"):
+                    self.port = int(json.loads(line)["url"].rpartition(":")[2])
+                    self.client.base_url = f"http://127.0.0.1:{self.port}"
+                    return True
+        return self.process.poll() is not None
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx2.TransportError):
             return self.client.get("/healthz").status_code == 200
-        return False
+        return self.process.poll() is not None
+
+    @property
+    def tunnel(self) -> str:
+        """The URL of the tunnel's listener, of a daemon that has one."""
+        lines = [line for line in self.log.splitlines() if '"daemon.tunnel"' in line]
+        return str(json.loads(lines[-1])["url"])
 
     def kill(self) -> None:
         """kill -9."""
@@ -145,6 +165,29 @@ def processes_of(directory: Path) -> list[int]:
                     item.startswith(f"TRAINING_CLUSTER_ATTEMPT={directory}".encode())
                     for item in environment
                 ) and not _is_zombie(entry):
+                    found.append(int(entry.name))
+    return found
+
+
+def processes_in(directory: Path) -> list[int]:
+    """Living processes that work in a directory, whatever their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(entry / "cwd") == str(directory) and not _is_zombie(entry):
+                    found.append(int(entry.name))
+    return found
+
+
+def processes_naming(path: Path) -> list[int]:
+    """Living processes with a path anywhere in their environment, without this one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                named = os.fsencode(path) in (entry / "environ").read_bytes()
+                if named and not _is_zombie(entry):
                     found.append(int(entry.name))
     return found
 

@@ -10,6 +10,7 @@ from tests.factories import NOW, a_gpu, status
 from training_cluster.api import exposition
 from training_cluster.api.request_metrics import Kind
 from training_cluster.domain.device import Device, DeviceKind, Standing
+from training_cluster.domain.disk import DiskSpace
 from training_cluster.domain.job import JobState, Outcome
 from training_cluster.domain.webhook import DeliveryState
 from training_cluster.services.histogram import Histogram
@@ -60,6 +61,8 @@ def some_figures() -> Figures:
         latency={"no": empty, "yes": empty},
         idle_gap=empty,
         trackers=[ATracker(), ATracker("wandb", up=False)],
+        disk=DiskSpace(free_bytes=4 << 30, total_bytes=9 << 30),
+        disk_is_full=False,
     )
 
 

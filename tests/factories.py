@@ -5,11 +5,15 @@ from __future__ import annotations
 from training_cluster.domain.device import Availability, Device, DeviceKind, Standing
 from training_cluster.domain.ids import new_job_id
 from training_cluster.domain.job import QueuedJob
+from training_cluster.domain.principal import Principal, Role, Via
 from training_cluster.domain.spec import GIB, JobSpec
 from training_cluster.scheduling.plan import DeviceStatus
 from training_cluster.store.jobs import NewJob
 
 NOW = 1_795_000_000.0
+ALICE = Principal("alice", Role.SUBMITTER, Via.LOCAL)
+BOB = Principal("bob", Role.SUBMITTER, Via.LOCAL)
+ROOT = Principal("root", Role.ADMIN, Via.LOCAL)
 
 
 def a_gpu(index: int = 0, *, gib: int = 80, kind: DeviceKind = DeviceKind.GPU) -> Device:

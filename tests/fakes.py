@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.factories import NOW
 from training_cluster.domain.device import Device, Inventory
+from training_cluster.domain.disk import DiskNeed
 from training_cluster.domain.errors import FieldProblem, InvalidRequest, TrackerUnavailable
-from training_cluster.domain.job import Outcome, Progress, StopReason, TrainingPoint, Verdict
+from training_cluster.domain.job import (
+    Checkpoint,
+    Outcome,
+    Progress,
+    StopReason,
+    TrainingPoint,
+    Verdict,
+)
 from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import (
     Assignment,
@@ -27,6 +35,7 @@ from training_cluster.ports import (
     Sighting,
     TrackedLine,
     TrackedRun,
+    VitalSigns,
 )
 
 
@@ -35,15 +44,28 @@ class FakeClock:
 
     def __init__(self, now: float = NOW) -> None:
         self.time = now
+        self.offset = 0.0
+        self.pending_step = 0.0
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.offset
 
     def monotonic(self) -> float:
         return self.time
 
     def advance(self, seconds: float) -> None:
         self.time += seconds
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the machine's wall clock."""
+        self.pending_step += seconds
+
+    def stepped_seconds(self) -> float:
+        return self.pending_step
+
+    def shift(self, seconds: float) -> None:
+        self.offset += seconds
+        self.pending_step -= seconds
 
 
 class FakeInventory:
@@ -58,6 +80,8 @@ class FakeInventory:
         self.reads += 1
         return Inventory(tuple(self.devices), self.source, NOW)
 
+    def close(self) -> None: ...
+
 
 class FakeEngine:
     """Attempts that end when the test says so. Remembers every start, and outlives a daemon."""
@@ -66,6 +90,7 @@ class FakeEngine:
         self.started: list[Launch] = []
         self.stopped: list[tuple[str, StopReason]] = []
         self.endings: dict[str, asyncio.Future[Exit]] = {}
+        self.signs = VitalSigns(0, 0.0)
         self.refusal: Exception | None = None
 
     async def open(self) -> None: ...
@@ -82,6 +107,9 @@ class FakeEngine:
         self.started.append(launch)
         self.endings[key] = asyncio.get_running_loop().create_future()
 
+    async def vital_signs(self, directory: Path) -> VitalSigns:
+        return self.signs
+
     async def look(self, directory: Path) -> Sighting:
         ending = self.endings.get(str(directory))
         if ending is None:
@@ -91,7 +119,9 @@ class FakeEngine:
     async def wait(self, directory: Path) -> Exit:
         return await asyncio.shield(self.endings[str(directory)])
 
-    async def stop(self, directory: Path, reason: StopReason) -> None:
+    async def stop(
+        self, directory: Path, reason: StopReason, grace_seconds: float | None = None
+    ) -> None:
         self.stopped.append((str(directory), reason))
         self.end(directory, Exit(-15, stop_reason=reason))
 
@@ -109,13 +139,21 @@ class FakeEngine:
 class FakeTrainer:
     """Turns exit codes into verdicts: 0 completed, 9 killed, anything else trainer_error."""
 
-    def check(self, spec: JobSpec, dataset: Dataset) -> tuple[str, ...]:
+    def check(self, spec: JobSpec, dataset: Dataset | None) -> tuple[str, ...]:
         return ()
 
-    def prepare(self, spec: JobSpec, dataset: Dataset, assignment: Assignment) -> Launch:
+    def settings(self, spec: JobSpec) -> Mapping[str, Any]:
+        return {**spec.overrides}
+
+    def disk_need(self, spec: JobSpec, dataset: Dataset | None) -> DiskNeed:
+        return DiskNeed(checkpoints=2, checkpoint_bytes=10 << 20, other_bytes=10 << 20)
+
+    def prepare(self, spec: JobSpec, dataset: Dataset | None, assignment: Assignment) -> Launch:
         environment: Mapping[str, str] = {
             "devices": ",".join(device.uuid for device in assignment.devices)
         }
+        if assignment.resume_from is not None:
+            environment = {**environment, "from": str(assignment.resume_from.step)}
         return Launch(
             ref=assignment.ref,
             directory=assignment.directory,
@@ -127,7 +165,7 @@ class FakeTrainer:
     def progress_log(self, directory: Path) -> Path:
         return directory / "log"
 
-    def parse(self, line: bytes) -> TrainingPoint | None:
+    def parse(self, line: bytes, since: Checkpoint | None = None) -> TrainingPoint | None:
         step, _, loss = line.partition(b" ")
         return TrainingPoint(Progress(int(step), 10), {"train/loss": float(loss)})
 
@@ -140,12 +178,24 @@ class FakeTrainer:
     def judge(
         self, spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None
     ) -> Verdict:
-        if ending.stop_reason is StopReason.CANCELLED:
-            return Verdict(Outcome.CANCELLED)
-        if ending.code == 0:
+        if ending.stop_reason is None and ending.code == 0:
             return Verdict(Outcome.COMPLETED)
-        outcome = Outcome.KILLED if ending.code == -9 else Outcome.TRAINER_ERROR
-        return Verdict(outcome, f"exit code {ending.code}", "try again")
+        saved = self.checkpoint(spec, directory)
+        if ending.stop_reason is not None:
+            return Verdict(Outcome(ending.stop_reason.value), checkpoint=saved)
+        outcome = {-9: Outcome.KILLED, None: Outcome.LOST}.get(ending.code, Outcome.TRAINER_ERROR)
+        return Verdict(outcome, f"exit code {ending.code}", "try again", checkpoint=saved)
+
+    def checkpoint(
+        self, spec: JobSpec, directory: Path, besides: Collection[Path] = ()
+    ) -> Checkpoint | None:
+        """Files named `checkpoint-STEP` in the attempt's folder are complete checkpoints."""
+        steps = {
+            int(path.name.removeprefix("checkpoint-")): path
+            for path in directory.glob("checkpoint-*")
+            if path not in besides
+        }
+        return Checkpoint(steps[max(steps)], max(steps)) if steps else None
 
 
 class FakeDatasets:

@@ -8,7 +8,8 @@ and meets it only in the files of the attempt's directory:
     started       created exclusively before the trainer is spawned, so there is one launch at most
     trainer.log   stdout and stderr of the trainer, and of a runner that fails
     pid.json      pid and start time of runner and trainer, and the boot id
-    stop.json     why the attempt is to stop; the daemon writes it before it sends SIGTERM
+    stop.json     why the attempt is to stop, perhaps with a grace of its own; the daemon writes it
+                  before it sends SIGTERM, and again with a shorter grace before another SIGTERM
     exit.json     how the trainer ended; written once no process of the attempt is left
 
 A runner forked by the fork server also tells its daemon, over a socket, what exit.json will say.
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from training_cluster import runner_processes as processes
+    from training_cluster.crash_points import crash_point
 else:  # -I and -S hide our package; appended, so that nothing here can shadow the stdlib
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
     import runner_processes as processes
+    from crash_points import crash_point
 
 MARKER = "TRAINING_CLUSTER_ATTEMPT"
 LEFTOVER_GRACE_SECONDS = 5.0
@@ -107,6 +110,14 @@ def requested_stop() -> str | None:
         return None
 
 
+def requested_grace(otherwise: float) -> float:
+    """The seconds stop.json leaves between TERM and KILL, those of the launch if it names none."""
+    try:
+        return float(json.loads(processes.read_file("stop.json"))["grace_seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return otherwise
+
+
 def take_lock() -> int | None:
     """Lock the attempt for the life of this process; None if it was started before."""
     lock = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -148,7 +159,7 @@ class Watch:
             self._act(time.monotonic())
             received = signal.sigtimedwait(HANDLED_SIGNALS, self._sleep_seconds())
             if received is not None and received.si_signo in STOP_SIGNALS:
-                self.told_to_stop = True
+                self._be_told(time.monotonic())
 
     def ending(self) -> dict[str, object]:
         return {
@@ -173,6 +184,12 @@ class Watch:
             return False
         return True
 
+    def _be_told(self, now: float) -> None:
+        """Stop; if that was said before, the one who insists may shorten the grace."""
+        if self.winding_down:
+            self.kill_at = min(self.kill_at, now + requested_grace(self.grace_seconds))
+        self.told_to_stop = True
+
     def _act(self, now: float) -> None:
         if self.winding_down:
             if now >= self.kill_at:
@@ -182,7 +199,8 @@ class Watch:
             self._wind_down(now, min(self.grace_seconds, LEFTOVER_GRACE_SECONDS))
         elif self.told_to_stop or now >= self.limit_at:
             self.stop_reason = None if self.told_to_stop else "timed_out"
-            self._wind_down(now, self.grace_seconds)
+            grace = requested_grace(self.grace_seconds) if self.told_to_stop else self.grace_seconds
+            self._wind_down(now, grace)
 
     def _wind_down(self, now: float, grace_seconds: float) -> None:
         self.winding_down, self.kill_at = True, now + grace_seconds
@@ -254,6 +272,7 @@ def execute(launch: Launch) -> dict[str, object]:
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         return unlaunched(exec_error=f"cannot execute {launch.argv[:1]}: {cause}")
+    crash_point("runner.spawned")
     watch = Watch(trainer, launch)
     with contextlib.suppress(OSError):  # a disk that fails now is met again by exit.json
         sync_directory()
@@ -284,10 +303,13 @@ def run(
         return STARTED_BEFORE
     except FileNotFoundError:
         return REVOKED
+    crash_point("runner.started")
     ending = execute(launch)
+    crash_point("runner.ended")
     if tell is not None:
         with contextlib.suppress(OSError):  # nobody listens any more: the file tells the next one
             tell(json.dumps(ending).encode())
+    crash_point("runner.told")
     record(ending)
     return RECORDED
 

@@ -14,9 +14,10 @@ import shlex
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,6 +27,14 @@ from pydantic_settings import (
 )
 
 from training_cluster.resources import shipped
+from training_cluster.settings_sections import (
+    HangSettings,
+    LogSettings,
+    MetricsSettings,
+    RecoverySettings,
+)
+from training_cluster.settings_sections import Section as _Section
+from training_cluster.storage_settings import DatasetSettings, DiskSettings, RetentionSettings
 
 _APP = "training-cluster"
 _chosen_file: ContextVar[Path | None] = ContextVar("_chosen_file", default=None)
@@ -52,10 +61,6 @@ def _absolute(path: Path) -> Path:
 PathList = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(lambda v: _split(v, os.pathsep))]
 NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(lambda v: _split(v, ","))]
 Command = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TrainerSettings(_Section):
@@ -86,6 +91,12 @@ class DeviceSettings(_Section):
     busy_utilization_percent: float = Field(default=20.0, ge=0, le=100)
     poll_seconds: float = Field(default=5.0, gt=0, le=3600)
     deadline_seconds: float = Field(default=5.0, gt=0, le=60)
+    healthy_seconds: float = Field(
+        default=30.0, ge=0, le=86_400, description="So long a device that failed must be well."
+    )
+    held_memory_seconds: float = Field(
+        default=60.0, ge=0, le=3600, description="So long memory may be held after an attempt."
+    )
 
 
 class TrackingSettings(_Section):
@@ -137,28 +148,39 @@ class WebhookSettings(_Section):
     timeout_seconds: float = Field(default=15.0, gt=0, le=120)
 
 
-class MetricsSettings(_Section):
-    """What is measured while a job runs."""
+class LimitSettings(_Section):
+    """What callers may take of the daemon."""
 
-    telemetry_seconds: float = Field(
-        default=15.0, ge=0, le=3600, description="Between two samples of a device; 0: none."
+    connections: int = Field(default=4000, ge=64, le=100_000, description="Open at a time.")
+    head_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="For a client to send the head of a request."
     )
-    most_mib: int = Field(
-        default=256,
+    body_seconds: float = Field(
+        default=15.0,
+        gt=0,
+        le=3600,
+        description="For a client to send the body; a second more for each 16 KiB of it.",
+    )
+    stall_seconds: float = Field(
+        default=120.0, gt=0, le=3600, description="So long a body may be silent in between."
+    )
+    streams_per_user: int = Field(
+        default=256, ge=1, le=100_000, description="Event streams a user may have open."
+    )
+    queued_per_user: int = Field(
+        default=10_000, ge=1, le=10_000_000, description="Jobs a user may have waiting."
+    )
+    sync_seconds: float = Field(
+        default=3600.0, gt=0, le=30 * 86_400, description="Waited for a job's end at most."
+    )
+    signed_url_seconds: float = Field(
+        default=3600.0, gt=0, le=7 * 86_400, description="An address without a token is good for."
+    )
+    without_device: int = Field(
+        default=2,
         ge=1,
-        le=1_000_000,
-        description="Of an attempt's metrics log this much is kept and told, a million lines.",
-    )
-
-
-class LogSettings(_Section):
-    """The trainers' logs."""
-
-    most_mib: int = Field(
-        default=256,
-        ge=0,
-        le=1_000_000,
-        description="Disk a log may take; its middle is given up first. 0: no limit.",
+        le=256,
+        description="Jobs without a device that run at a time: exports, evaluations, downloads.",
     )
 
 
@@ -169,8 +191,13 @@ class Settings(BaseSettings):
         env_prefix="TRAINING_CLUSTER_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    host: str = "127.0.0.1"
+    host: str = "0.0.0.0"  # noqa: S104  # a token is needed from elsewhere
     port: int = Field(default=23478, ge=0, le=65535)
+    tunnel: str | None = Field(
+        default=None,
+        description="HOST:PORT of a second listener for zrok and the like, where a token is "
+        "always needed.",
+    )
     state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path(_APP))
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path(_APP),
@@ -178,7 +205,15 @@ class Settings(BaseSettings):
     )
     auth: Literal["local", "open"] = Field(
         default="local",
-        description="local: this machine's users only. open: whoever can connect.",
+        description="local: users of this machine, and whoever has a token. open: whoever can "
+        "connect submits, without being asked.",
+    )
+    admins: NameList = Field(
+        default=(), description="Unix users who are admins, beside root and the daemon's own."
+    )
+    never_local: NameList = Field(
+        default=(),
+        description="Unix users who need a token on this machine too: those that tunnels run as.",
     )
     model_roots: PathList = Field(
         default=(), description="Folders below which model_name may be a path."
@@ -193,12 +228,36 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         default=30.0, ge=0, le=3600, description="Seconds between TERM and KILL when stopping."
     )
+    pause_grace_seconds: float = Field(
+        default=600.0, ge=0, le=86400, description="The same for a pause: the job saves meanwhile."
+    )
     devices: DeviceSettings = DeviceSettings()
     trainer: TrainerSettings = TrainerSettings()
     tracking: TrackingSettings = TrackingSettings()
     webhooks: WebhookSettings = WebhookSettings()
     metrics: MetricsSettings = MetricsSettings()
     logs: LogSettings = LogSettings()
+    hang: HangSettings = HangSettings()
+    limits: LimitSettings = LimitSettings()
+    datasets: DatasetSettings = DatasetSettings()
+    disk: DiskSettings = DiskSettings()
+    recovery: RecoverySettings = RecoverySettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    @field_validator("tunnel")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        text = f"127.0.0.1:{value}" if value.isdecimal() else value
+        try:
+            parts = urlsplit(f"//{text}")
+            known = parts.hostname is not None and parts.port is not None
+        except ValueError:
+            known = False
+        if not known or parts.path or "@" in text:
+            raise ValueError("it is an address and a port, like 127.0.0.1:23479")
+        return text
 
     @field_validator("state_dir", "data_dir", "recipe_dir")
     @classmethod

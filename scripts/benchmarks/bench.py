@@ -49,10 +49,11 @@ class Sizes:
     reads: int
     idle_seconds: float
     streamed: int
+    uploaded_mib: int
 
 
-FULL = Sizes(4, 300, 2.0, 100, 60, 200, 1000, 3, 100_000, 500, 20.0, 150)
-QUICK = Sizes(2, 100, 0.3, 10, 10, 30, 100, 1, 10_000, 60, 2.0, 20)
+FULL = Sizes(4, 300, 2.0, 100, 60, 200, 1000, 3, 100_000, 500, 20.0, 150, 2048)
+QUICK = Sizes(2, 100, 0.3, 10, 10, 30, 100, 1, 10_000, 60, 2.0, 20, 64)
 
 
 class Bench:

@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 30.0
 
 
 class Refused(Exception):
-    """The server answered with something else than 200."""
+    """The server answered with something else than 2xx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Connection:
         self.socket.sendall(request)
 
     def receive(self) -> bytes:
-        """The body of the answer. Raises Refused unless the status is 200."""
+        """The body of the answer. Raises Refused unless the status is 2xx."""
         data = self.socket.recv(1 << 18)
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._more()
@@ -70,7 +70,7 @@ class Connection:
         size = end + 4 + int(length[1])
         while len(data) < size:
             data += self._more()
-        if not data.startswith(b"HTTP/1.1 200"):
+        if not data.startswith(b"HTTP/1.1 20"):
             raise Refused(data[:1000].decode(errors="replace"))
         return data[end + 4 :]
 

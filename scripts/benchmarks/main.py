@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import history, idling, running, streaming, submitting
+from benchmarks import dialects, history, idling, running, streaming, submitting, uploading
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.report import Report
 
@@ -18,6 +18,8 @@ _SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "running": running.run,
     "streams": streaming.run,
     "history": history.run,
+    "dialects": dialects.run,
+    "uploads": uploading.run,
     "idling": idling.run,
 }
 

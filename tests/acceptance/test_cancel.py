@@ -6,7 +6,14 @@ import time
 
 import pytest
 
-from tests.daemon_process import eventually, processes_of, running_daemon, trainer
+from tests.daemon_process import (
+    eventually,
+    processes_in,
+    processes_of,
+    running_daemon,
+    trainer,
+)
+from tests.trust import Form, Promise
 
 
 def test_a_queued_job_is_cancelled_at_once(held_daemon):
@@ -39,6 +46,57 @@ def test_a_cancelled_job_leaves_no_process_behind(tmp_path):
         daemon.wait_for(job, "cancelled")
         assert processes_of(directory) == []
         assert time.monotonic() - began < 0.5 + 2
+
+
+SLOTS = 10
+GRACE_SECONDS = 0.5
+TREE = 5  # runner, trainer, a child and two orphans
+
+
+def check(cancels: int, tmp_path, trust, form: Form) -> None:
+    """Cancel so many stubborn trees, ten at a time; how long until nothing of one is left."""
+    environment = {
+        "TRAINING_CLUSTER_TRAINER__COMMAND": trainer("stubborn"),
+        "TRAINING_CLUSTER_GRACE_SECONDS": str(GRACE_SECONDS),
+        "TRAINING_CLUSTER_CPU_SLOTS": str(SLOTS),
+    }
+    took: list[float] = []
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        while len(took) < cancels:
+            jobs = [daemon.submit()["job_id"] for _ in range(min(SLOTS, cancels - len(took)))]
+            places = {job: daemon.attempt_dir(job) for job in jobs}
+            eventually(lambda: all(len(processes_in(p)) >= TREE for p in places.values()), 60)  # noqa: B023
+            began = {}
+            for job in jobs:
+                began[job] = time.monotonic()
+                assert daemon.client.delete(f"/train/{job}").json()["status"] == "stopping"
+            while places:
+                for job in [job for job, place in places.items() if not processes_in(place)]:
+                    took.append(time.monotonic() - began[job])
+                    del places[job]
+                assert time.monotonic() - began[jobs[-1]] < 30, places
+                time.sleep(0.02)
+            for job in jobs:
+                daemon.wait_for(job, "cancelled")
+        assert processes_of(daemon.state) == []
+    late = [seconds for seconds in took if seconds > GRACE_SECONDS + 2]
+    assert late == []
+    trust(
+        Promise.CANCEL,
+        f"{len(took)} trees, {SLOTS} at a time: 0 processes left, the last one "
+        f"{max(took) - GRACE_SECONDS:.2f} s after its grace",
+        form=form,
+    )
+
+
+def test_cancelled_trees_that_ignore_it_leave_no_process_behind(tmp_path, trust):
+    check(20, tmp_path, trust, "short")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_hundred_cancelled_trees_leave_no_process_behind(tmp_path, trust):
+    check(200, tmp_path, trust, "full")
 
 
 def test_cancelling_right_after_submitting_always_ends_in_cancelled(tmp_path):

@@ -52,6 +52,7 @@ def documented_daemon(request, tmp_path: Path):
             stderr=log,
             start_new_session=True,
         )
+    daemon.process = process
     daemon.client.base_url = f"http://127.0.0.1:{PORT}"
     try:
         eventually(daemon._answers, 20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,31 +11,19 @@ import pytest
 
 from tests.acceptance.seen import assert_kept, logged_lines, trainer_lines
 from tests.adapters.kept_runs import Kept, MlflowDatabase, MlflowServer, WandbFiles
-from tests.daemon_process import ROOT, DaemonProcess, eventually, running_daemon
-from training_cluster.settings import load_settings
+from tests.daemon_process import DaemonProcess, eventually, running_daemon
+from tests.real_training import for_real
 
 pytestmark = [pytest.mark.trainer, pytest.mark.trackers, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model, made in seconds."""
-    model = tmp_path_factory.mktemp("models") / "tiny"
-    corpus = ROOT / "datasets" / "v1.0" / "train.json"
-    command = [sys.executable, "-m", "training_cluster", "tiny-model", str(model)]
-    subprocess.run([*command, "--corpus", str(corpus)], check=True, timeout=120)
-    return model
-
-
 @pytest.fixture
-def environment(model: Path, tracker_python: Path) -> dict[str, str]:
+def environment(tiny_model: Path, tracker_python: Path) -> dict[str, str]:
     return {
-        "TRAINING_CLUSTER_MODEL_ROOTS": str(model.parent),
-        "TRAINING_CLUSTER_DATA_DIR": str(load_settings().data_dir),
+        **for_real(tiny_model),
         "TRAINING_CLUSTER_TRACKING__BACKENDS": "mlflow,wandb",
         "TRAINING_CLUSTER_TRACKING__ENVIRONMENT_DIR": str(tracker_python.parents[1]),
         "TRAINING_CLUSTER_METRICS__TELEMETRY_SECONDS": "1",
-        "HF_HUB_OFFLINE": "1",
     }
 
 
@@ -102,10 +89,10 @@ def the_run(kept: list[Kept], job: str) -> Kept:
 
 
 def test_a_training_is_followed_by_curl_and_kept_by_both_trackers(
-    environment, model, tmp_path, tracker_python
+    environment, tiny_model, tmp_path, tracker_python
 ):
     with running_daemon(tmp_path / "state", environment) as daemon:
-        job = submit(daemon, model, tracking_backend=["mlflow", "wandb"])
+        job = submit(daemon, tiny_model, tracking_backend=["mlflow", "wandb"])
         daemon.wait_for(job, "running", "preparing")
         with (
             Curl(daemon, f"/train/{job}/metrics/stream", tmp_path / "metrics.txt") as metrics,
@@ -159,8 +146,9 @@ def server(tmp_path: Path, tracker_python: Path) -> Iterator[MlflowServer]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_training_is_kept_by_an_mlflow_server_with_its_model(
-    environment, model, tmp_path, server
+    environment, tiny_model, tmp_path, server
 ):
     environment |= {
         "TRAINING_CLUSTER_TRACKING__MLFLOW_URI": server.uri,
@@ -168,7 +156,7 @@ def test_a_training_is_kept_by_an_mlflow_server_with_its_model(
     }
     with running_daemon(tmp_path / "state", environment) as daemon:
         chosen = {"experiment": "nightly", "run_name": "tonight", "tags": ["box-1"]}
-        job = submit(daemon, model, tracking_backend="mlflow", tracking=chosen, num_epochs=2)
+        job = submit(daemon, tiny_model, tracking_backend="mlflow", tracking=chosen, num_epochs=2)
         assert daemon.wait_for(job, seconds=240)["status"] == "completed"
         eventually(lambda: daemon.job(job)["runs"][0]["state"] == "ended", 120, pause=0.2)
         kept = the_run(server.read(), job)

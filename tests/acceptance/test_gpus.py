@@ -91,6 +91,7 @@ def test_a_hanging_driver_slows_no_request_and_starts_no_job(tmp_path, record, f
         "TRAINING_CLUSTER_DEVICES__KIND": "auto",
         "TRAINING_CLUSTER_DEVICES__POLL_SECONDS": "0.1",
         "TRAINING_CLUSTER_DEVICES__DEADLINE_SECONDS": "0.5",
+        "TRAINING_CLUSTER_DEVICES__HEALTHY_SECONDS": "0.5",
         **fake_nvml.environment(),
     }
     with running_daemon(tmp_path / "state", environment) as daemon:
@@ -138,3 +139,72 @@ def test_more_gpus_than_the_machine_has_is_refused(tmp_path, fake_nvml):
             response = daemon.client.post("/train", json=fields)
             assert response.status_code == 422
             assert response.json()["code"] == "impossible_request"
+
+
+def test_a_gpu_that_was_lost_is_released_by_a_person_and_a_restart_does_not_do_it(
+    tmp_path, record, fake_nvml
+):
+    fake_nvml.gpus(1, total_gib=24)
+    environment = {
+        "TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 0, 0),
+        "TRAINING_CLUSTER_DEVICES__KIND": "auto",
+        "TRAINING_CLUSTER_DEVICES__POLL_SECONDS": "0.1",
+        "TRAINING_CLUSTER_DEVICES__HEALTHY_SECONDS": "0",
+        **fake_nvml.environment(),
+    }
+
+    def device(daemon):
+        return daemon.client.get("/devices").json()["devices"][0]
+
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        fake_nvml.lose(0)
+        eventually(lambda: device(daemon)["standing"] == "faulty")
+        job = daemon.submit()["job_id"]
+        daemon.kill()
+        fake_nvml.heal()
+        daemon.start()
+        eventually(lambda: device(daemon)["standing"] == "quarantined")
+        time.sleep(0.5)
+        shown = device(daemon)
+        assert (shown["quarantine"]["cause"], shown["quarantine"]["by"]) == ("lost", None)
+        assert daemon.job(job)["status"] == "queued"
+        assert "quarantined" in daemon.job(job)["wait_reason"]["message"]
+        (check,) = [
+            each
+            for each in daemon.client.get("/readyz").json()["checks"]
+            if each["name"] == "devices"
+        ]
+        assert "1 in quarantine" in check["detail"]
+        assert "lost" in cli(daemon, "doctor", "--quick")
+        assert "back in the queue" in cli(daemon, "gpus", "release", "0")
+        assert daemon.wait_for(job)["status"] == "completed"
+        assert "quarantined" in cli(daemon, "gpus", "quarantine", "0", "-r", "its fan is loud")
+        assert "its fan is loud" in device(daemon)["reason"]
+
+
+def cli(daemon, *words: str) -> str:
+    """What the command line says; doctors find other things wrong, too."""
+    url = f"http://127.0.0.1:{daemon.port}"
+    environment = {**daemon.environment, "TRAINING_CLUSTER_URL": url, "COLUMNS": "500"}
+    command = [sys.executable, "-m", "training_cluster", *words]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    ).stdout
+
+
+def test_an_admin_waves_a_stale_process_through(tmp_path, record, fake_nvml):
+    fake_nvml.gpus(1, total_gib=24)
+    fake_nvml.hidden_memory(0, 642)
+    environment = {
+        "TRAINING_CLUSTER_TRAINER__COMMAND": trainer("recording", record, 0, 0),
+        "TRAINING_CLUSTER_DEVICES__KIND": "auto",
+        **fake_nvml.environment(),
+    }
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        job = daemon.submit()
+        assert "642 MiB in use" in job["wait_reason"]["message"]
+        body = {"memory_mib": 700, "reason": "a display server"}
+        assert daemon.client.put("/devices/0/tolerance", json=body).status_code == 200
+        assert daemon.wait_for(job["job_id"])["status"] == "completed"
+        assert daemon.client.delete("/devices/0/tolerance").json()["released"]
+        assert daemon.client.get("/devices").json()["devices"][0]["standing"] == "busy"

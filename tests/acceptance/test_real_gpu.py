@@ -7,14 +7,14 @@ import json
 import pytest
 
 from tests.daemon_process import running_daemon, trainer
-from training_cluster.adapters.nvml import NvmlInventory
+from training_cluster.adapters.nvml.guarded import GuardedNvml
 from training_cluster.domain.device import DeviceKind
 
 pytestmark = pytest.mark.gpu
 
 
 def test_the_real_driver_is_read_in_full():
-    inventory = NvmlInventory().read()
+    inventory = GuardedNvml(10).read()
     assert inventory.fault is None
     for device in inventory.devices:
         assert device.fault is None

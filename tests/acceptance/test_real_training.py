@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.daemon_process import (
-    ROOT,
     DaemonProcess,
     eventually,
     processes_of,
     running_daemon,
 )
-from training_cluster.settings import load_settings
+from tests.real_training import for_real
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def trained_for_real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+def trained_for_real(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> Iterator[DaemonProcess]:
     """A daemon with the trainer environment of this machine and a tiny model."""
     folder = tmp_path_factory.mktemp("real")
-    model = folder / "models" / "tiny"
-    corpus = ROOT / "datasets" / "v1.0" / "train.json"
-    command = [sys.executable, "-m", "training_cluster", "tiny-model", str(model)]
-    subprocess.run([*command, "--corpus", str(corpus)], check=True, timeout=120)
     environment = {
-        "TRAINING_CLUSTER_MODEL_ROOTS": str(folder / "models"),
-        "TRAINING_CLUSTER_DATA_DIR": str(load_settings().data_dir),
+        **for_real(tiny_model),
         "TRAINING_CLUSTER_GRACE_SECONDS": "30",
-        "HF_HUB_OFFLINE": "1",
     }
     with running_daemon(folder / "state", environment) as daemon:
-        daemon.model = str(model)  # type: ignore[attr-defined]
+        daemon.model = str(tiny_model)  # type: ignore[attr-defined]
         yield daemon
 
 

@@ -25,7 +25,11 @@ def root(tmp_path: Path) -> Root:
         ("[]", "dataset.json: is an array of 0; expected a JSON object"),
         ("[" * 100_000, "dataset.json: is too large; expected at most 64 KiB"),
         ("[" * 50_000, "dataset.json: is not valid JSON"),
-        ("{}", "format is missing; expected one of alpaca, sharegpt, openai, preference, text"),
+        (
+            "{}",
+            "format is missing; expected one of alpaca, prompt_completion, sharegpt, openai, "
+            "preference, kto, text",
+        ),
         ({"format": "csv"}, "format is the string 'csv'; expected one of alpaca"),
         ({"format": ["x"]}, "format is an array of 1; expected one of alpaca"),
         ({"format": "text"}, "train is missing; expected the name of a file in the version's"),

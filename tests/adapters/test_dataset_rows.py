@@ -11,6 +11,8 @@ import pytest
 
 from tests.adapters.dataset_root import ALPACA, PAIR, Root, openai, sharegpt
 
+CALL = json.dumps({"name": "add", "arguments": {"a": 2, "b": 2}})
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
@@ -46,7 +48,7 @@ def root(tmp_path: Path) -> Root:
         (
             "sharegpt",
             sharegpt(
-                ("human", "2+2?"), ("function_call", "{}"), ("observation", "4"), ("gpt", "Four.")
+                ("human", "2+2?"), ("function_call", CALL), ("observation", "4"), ("gpt", "Four.")
             ),
             {"messages": "conversations"},
         ),

@@ -18,8 +18,9 @@ from tests.adapters.llamafactory_parts import (
     config_of,
 )
 from tests.factories import a_gpu
-from training_cluster.domain.device import DeviceKind
+from training_cluster.domain.device import Device, DeviceKind
 from training_cluster.domain.errors import InvalidRequest
+from training_cluster.domain.job import Checkpoint
 from training_cluster.domain.spec import JobSpec
 
 
@@ -30,7 +31,7 @@ def _prepared(tmp_path: Path, spec: JobSpec, **dataset: Any) -> dict[str, Any]:
 
 
 def test_an_unknown_recipe_is_refused_with_the_recipes_there_are(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="dpo, full_sft, lora_sft, pretrain") as caught:
+    with pytest.raises(InvalidRequest, match="dpo, full_sft, kto, lora_sft, pretrain") as caught:
         a_trainer().check(JobSpec(recipe="lora"), a_dataset(tmp_path))
     assert caught.value.problems[0].field == "recipe"
 
@@ -51,6 +52,9 @@ def test_a_recipe_name_never_leaves_the_recipe_folder(tmp_path: Path, name: str)
         ("lora_sft", "text", False),
         ("dpo", "preference", True),
         ("dpo", "alpaca", False),
+        ("kto", "kto", True),
+        ("kto", "preference", False),
+        ("lora_sft", "prompt_completion", True),
         ("pretrain", "text", True),
         ("pretrain", "openai", False),
     ],
@@ -87,6 +91,16 @@ def test_what_will_have_no_effect_is_warned_of(tmp_path: Path) -> None:
     assert [w for w in warnings if "lora_rank" in w]
     assert [w for w in a_trainer().check(JobSpec(recipe="pretrain"), dataset) if "output" in w]
     assert a_trainer().check(JobSpec(), dataset) == ()
+
+
+def test_rows_that_may_be_too_few_to_pack_are_warned_of(tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text('{"text": "Once"}\n')
+    dataset = a_dataset(tmp_path, [{"text": "x" * 9000}], format="text", validation_file=held_out)
+    [warning] = a_trainer().check(JobSpec(recipe="pretrain"), dataset)
+    assert warning.startswith("all validation rows together may have less than cutoff_len (2048)")
+    rows = JobSpec(recipe="pretrain", overrides={"packing": False})
+    assert a_trainer().check(rows, dataset) == ()
 
 
 @pytest.mark.parametrize("field", ["model_name", "template", "lora_target"])
@@ -164,6 +178,13 @@ def test_short_runs_log_every_step_and_long_ones_every_tenth(tmp_path: Path) -> 
     assert config_of(assignment.directory)["logging_steps"] == 10
 
 
+def test_tokens_are_counted_without_what_fills_a_batch_up(tmp_path: Path) -> None:
+    assert _prepared(tmp_path, JobSpec())["include_num_input_tokens_seen"] == "non_padding"
+    packed = an_assignment(tmp_path, number=2)
+    a_trainer().prepare(JobSpec(overrides={"neat_packing": True}), a_dataset(tmp_path), packed)
+    assert config_of(packed.directory)["include_num_input_tokens_seen"] == "all"
+
+
 def test_a_validation_file_is_evaluated_on_each_epoch(tmp_path: Path) -> None:
     held_out = tmp_path / "held-out.json"
     config = _prepared(tmp_path, JobSpec(batch_size=2), validation_file=held_out)
@@ -195,7 +216,7 @@ def test_the_config_is_json_that_yaml_reads_the_same(tmp_path: Path) -> None:
 def test_each_dataset_format_is_described_to_the_trainer(
     tmp_path: Path, form: str, columns: dict[str, str], expected: dict[str, Any]
 ) -> None:
-    recipe = {"preference": "dpo", "text": "pretrain"}.get(form, "lora_sft")
+    recipe = {"preference": "dpo", "kto": "kto", "text": "pretrain"}.get(form, "lora_sft")
     _prepared(tmp_path, JobSpec(recipe=recipe), format=form, columns=columns)
     entry = json.loads((tmp_path / "attempt-1" / "dataset_info.json").read_text())["v9"]
     assert Path(entry["file_name"]).is_absolute()
@@ -240,6 +261,19 @@ def test_a_trainer_gets_only_the_allowed_environment(tmp_path: Path) -> None:
     assert environment["HF_DATASETS_CACHE"].startswith(str(launch.directory))
     assert environment["PATH"].split(os.pathsep) == ["/opt/trainer/bin", "/usr/bin"]
     assert (launch.grace_seconds, launch.max_seconds) == (20.0, 9)
+
+
+def test_threads_of_a_training_on_the_cpu_do_not_spin_unless_the_operator_says_so(
+    tmp_path: Path,
+) -> None:
+    def policy(number: int, outside: dict[str, str], *devices: Device) -> str | None:
+        assignment = an_assignment(tmp_path, *devices, number=number)
+        launch = a_trainer(environment=outside).prepare(JobSpec(), a_dataset(tmp_path), assignment)
+        return launch.environment.get("OMP_WAIT_POLICY")
+
+    assert policy(1, {}) == "PASSIVE"
+    assert policy(2, {"OMP_WAIT_POLICY": "ACTIVE"}) == "ACTIVE"
+    assert policy(3, {}, a_gpu(3)) is None
 
 
 def test_gpus_are_named_by_index_and_slices_by_uuid(tmp_path: Path) -> None:
@@ -314,3 +348,40 @@ def test_values_that_are_not_finite_are_dropped_and_the_step_is_kept() -> None:
 )
 def test_a_malformed_line_says_nothing(line: bytes) -> None:
     assert a_trainer().parse(line) is None
+
+
+@pytest.mark.parametrize("key", ["deepspeed", "resume_from_checkpoint", "reward_model", "x"])
+def test_a_spec_that_came_another_way_is_held_against_the_allow_list_too(tmp_path, key):
+    spec = JobSpec(overrides={key: "/etc/passwd"})
+    with pytest.raises(InvalidRequest, match=key):
+        a_trainer().check(spec, a_dataset(tmp_path))
+    with pytest.raises(InvalidRequest, match=key):
+        a_trainer().prepare(spec, a_dataset(tmp_path), an_assignment(tmp_path))
+
+
+def test_the_speed_of_a_resumed_attempt_is_that_of_its_own_steps_and_tokens() -> None:
+    """LLaMA-Factory divides all steps and tokens of the job by the seconds of the attempt."""
+    line = json.dumps(
+        {"current_steps": 60, "total_steps": 100, "elapsed_time": "0:00:20",
+         "remaining_time": "0:00:13", "throughput": 300.0, "total_tokens": 6000}
+    ).encode()  # fmt: skip
+    since = Checkpoint(Path("/c/checkpoint-50"), 50, tokens=5000)
+    point = a_trainer().parse(line, since)
+    assert point is not None
+    assert point.progress.remaining_seconds == pytest.approx(80), "2 s a step, 40 steps"
+    assert point.values["train/throughput"] == pytest.approx(50), "1000 tokens in 20 s"
+    assert point.values["train/total_tokens"] == 6000
+    nothing_done = a_trainer().parse(line, replace(since, step=60, tokens=6000))
+    assert nothing_done is not None
+    assert nothing_done.progress.remaining_seconds is None
+    assert "train/throughput" not in nothing_done.values
+
+
+def test_a_resumed_attempt_is_told_of_its_checkpoint_and_nobody_else_can_tell_it(tmp_path) -> None:
+    checkpoint = Checkpoint(tmp_path / "attempt-1" / "output" / "checkpoint-50", 50)
+    assignment = replace(an_assignment(tmp_path), resume_from=checkpoint)
+    a_trainer().prepare(JobSpec(), a_dataset(tmp_path), assignment)
+    assert config_of(assignment.directory)["resume_from_checkpoint"] == str(checkpoint.path)
+    asking = JobSpec(overrides={"resume_from_checkpoint": "/etc"})
+    with pytest.raises(InvalidRequest, match="resume_from_checkpoint"):
+        a_trainer().check(asking, a_dataset(tmp_path))

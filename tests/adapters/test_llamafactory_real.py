@@ -17,10 +17,13 @@ from typing import Any
 
 import platformdirs
 import pytest
+from pydantic import ValidationError
 
 from tests.adapters.llamafactory_parts import CPU, a_dataset, a_trainer, an_assignment
 from training_cluster import trainer_environment, trainer_tools
 from training_cluster.adapters.llamafactory import LlamaFactoryTrainer
+from training_cluster.adapters.llamafactory.config import ALLOWED, FIELDS, LORA_FIELDS
+from training_cluster.api.schemas import TrainRequest
 from training_cluster.domain.job import Outcome, StopReason, Verdict
 from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import Assignment, Dataset, Exit, Launch
@@ -29,6 +32,8 @@ pytestmark = pytest.mark.trainer
 
 _TOOLS = Path(str(trainer_tools.__file__)).parent
 _DEADLINE_SECONDS = 240.0
+# kept off the network; a model this small is slower by two threads than by one
+_SURROUNDINGS = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 _READ_AS_THE_TRAINER_DOES = """
 import json, sys
@@ -65,7 +70,7 @@ def tiny_model(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def trainer(environment: Path) -> LlamaFactoryTrainer:
     """The adapter over the real LLaMA-Factory, kept off the network."""
     command = trainer_environment.command(environment)
-    return a_trainer(command, {**os.environ, "HF_HUB_OFFLINE": "1"})
+    return a_trainer(command, _SURROUNDINGS)
 
 
 def _run_tool(environment: Path, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -105,6 +110,14 @@ def _said(directory: Path) -> str:
     return (directory / "trainer.log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
+def _aborted_at_its_exit(directory: Path) -> bool:
+    """Whether a rank that had trained to its end was aborted by torch's own threads when its
+    process exited, as happens on CPUs now and then."""
+    said = (directory / "trainer.log").read_text(encoding="utf-8", errors="replace")
+    trained, _, after = said.partition("Training completed.")
+    return bool(trained) and "terminate called without an active exception" in after
+
+
 def _spec(tiny_model: Path, **fields: Any) -> JobSpec:
     given: dict[str, Any] = {
         "num_epochs": 2.0,
@@ -118,7 +131,7 @@ def _spec(tiny_model: Path, **fields: Any) -> JobSpec:
 
 def test_every_recipe_is_understood_by_the_real_parser(environment: Path, tmp_path: Path) -> None:
     files, template = [], "qwen # é 𝄞 \u2028 'x' {y} 1e5"
-    for number, recipe in enumerate(("lora_sft", "full_sft", "dpo", "pretrain")):
+    for number, recipe in enumerate(("lora_sft", "full_sft", "dpo", "kto", "pretrain")):
         assignment = an_assignment(tmp_path, number=number)
         spec = JobSpec(recipe=recipe, learning_rate=1e-5, lora_rank=4, lora_alpha=8,
                        lora_dropout=0.1, lora_target="all", additional_target="lm_head",
@@ -133,7 +146,7 @@ def test_every_recipe_is_understood_by_the_real_parser(environment: Path, tmp_pa
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     read = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("READ")]
-    assert [entry[3] for entry in read] == ["sft", "sft", "dpo", "pt"], done.stderr[-2000:]
+    assert [entry[3] for entry in read] == ["sft", "sft", "dpo", "kto", "pt"], done.stderr[-2000:]
     for entry, file in zip(read, files, strict=True):
         assert entry[0] == json.loads(file.read_text(encoding="utf-8"))
         assert entry[0]["template"] == template
@@ -181,11 +194,12 @@ def test_a_lora_job_learns_and_its_adapter_answers(
             [{"messages": [{"role": role, "content": "hello"} for role in ("user", "assistant")]}],
             None,
         ),
-        (
+        pytest.param(
             "lora_sft",
             "sharegpt",
             [{"conversations": [{"from": who, "value": "hello"} for who in ("human", "gpt")]}],
             None,
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -217,13 +231,15 @@ def test_each_recipe_and_format_trains(
 def test_two_slots_train_together_through_torchrun(
     trainer: LlamaFactoryTrainer, tiny_model: Path, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    spaced = tmp_path / "with blank"
-    spaced.mkdir()
-    second = replace(CPU, uuid="CPU-1", index=1)
-    assignment = an_assignment(spaced, CPU, second, master_port=port)
-    verdict = _run(trainer, _spec(tiny_model), a_dataset(tmp_path), assignment)
+    dataset, second = a_dataset(tmp_path), replace(CPU, uuid="CPU-1", index=1)
+    for folder in ("with blank", "once more"):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        (tmp_path / folder).mkdir()
+        assignment = an_assignment(tmp_path / folder, CPU, second, master_port=port)
+        verdict = _run(trainer, _spec(tiny_model), dataset, assignment)
+        if not _aborted_at_its_exit(assignment.directory):
+            break
     assert verdict.outcome is Outcome.COMPLETED, _said(assignment.directory)
     assert verdict.result is not None
     assert verdict.result["steps"] == 4  # 24 rows, twice, by 4 on each of 2, two a step
@@ -268,7 +284,6 @@ def test_a_job_told_to_stop_saves_first_and_is_not_taken_for_finished(
         ),
         ({}, [{"question": "a", "answer": "b"}] * 8, Outcome.DATASET_INVALID, "instruction"),
         ({"template": "no_such"}, None, Outcome.TRAINER_ERROR, "Template no_such does not exist"),
-        ({"overrides": {"no_such_key": 1}}, None, Outcome.TRAINER_ERROR, "no_such_key"),
     ],
 )
 def test_a_failure_is_told_by_its_cause(
@@ -284,6 +299,21 @@ def test_a_failure_is_told_by_its_cause(
     verdict = _run(trainer, spec, a_dataset(tmp_path, rows), an_assignment(tmp_path))
     assert verdict.outcome is outcome, verdict.message
     assert said in verdict.message
+    assert verdict.hint
+
+
+def test_a_key_that_the_trainer_does_not_know_is_named(
+    environment: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Only an operator's recipe can say one: requests are held to the allow-list."""
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "odd.yaml").write_text("stage: sft\nno_such_key: 1\n")
+    command = trainer_environment.command(environment)
+    trainer = a_trainer(command, _SURROUNDINGS, recipe_dir=tmp_path / "recipes")
+    spec = _spec(tiny_model, recipe="odd")
+    verdict = _run(trainer, spec, a_dataset(tmp_path), an_assignment(tmp_path))
+    assert verdict.outcome is Outcome.TRAINER_ERROR, verdict.message
+    assert "no_such_key" in verdict.message
     assert verdict.hint
 
 
@@ -336,3 +366,53 @@ def test_the_environment_passes_its_own_check(environment: Path) -> None:
     findings = trainer_environment.check(environment)
     assert {"python", "torch", "llamafactory", "cuda", "path"} <= {f.name for f in findings}
     assert all(finding.ok for finding in findings), findings
+
+
+_ARGUMENTS = """
+import dataclasses, json
+from llamafactory.hparams.parser import _TRAIN_ARGS
+names = [field.name for kind in _TRAIN_ARGS for field in dataclasses.fields(kind) if field.init]
+print("READ" + json.dumps(names))
+"""
+# what a request could do harm with, were it let through
+_DANGEROUS = """
+trust_remote_code adapter_name_or_path adapter_folder resume_from_checkpoint ref_model
+ref_model_adapters reward_model reward_model_adapters reward_model_type output_dir dataset_dir
+tokenized_path media_dir cache_dir logging_dir offload_folder export_dir export_hub_model_id
+profiler_output_dir deepspeed fsdp fsdp_config accelerator_config parallelism_config vllm_config
+sglang_config kt_weight_path kt_expert_checkpoint_path generation_config hyper_parallel_args
+new_special_tokens_config report_to run_name project trackio_space_id trackio_bucket_id
+trackio_static_space_id push_to_hub hub_token hub_model_id hub_strategy hub_always_push
+hub_private_repo hub_revision hf_hub_token ms_hub_token om_hub_token model_revision use_swanlab
+swanlab_project swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir
+swanlab_lark_webhook_url swanlab_lark_secret ray_num_workers ray_init_kwargs master_addr
+master_port local_rank ddp_backend dataset eval_dataset do_train do_predict save_only_model
+overwrite_output_dir enable_jit_checkpoint debug optim_args lr_scheduler_kwargs
+""".split()  # noqa: SIM905
+
+
+def _is_known(body: dict[str, Any]) -> bool:
+    """Whether a request has such a field, be its value right or wrong."""
+    try:
+        TrainRequest.model_validate(body)
+    except ValidationError as error:
+        return error.errors()[0]["type"] != "extra_forbidden"
+    return True
+
+
+def test_every_argument_of_the_real_trainer_is_allowed_or_refused(environment: Path) -> None:
+    python = trainer_environment.python(environment)
+    done = subprocess.run(
+        [python, "-I", "-c", _ARGUMENTS], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    read = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("READ")]
+    assert read, done.stderr[-2000:]
+    arguments = set(read[0])
+    assert set(_DANGEROUS) <= arguments, "of this release"
+    assert arguments >= ALLOWED, "what is allowed exists"
+    own = {*FIELDS, *LORA_FIELDS}
+    for key in sorted(arguments):
+        assert _is_known({"overrides": {key: "x"}}) == (key in ALLOWED), key
+        assert _is_known({key: "x"}) == (key in own), key
+    assert not (ALLOWED | own) & set(_DANGEROUS)

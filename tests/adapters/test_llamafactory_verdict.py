@@ -31,8 +31,12 @@ def _log_steps(directory: Path, *losses: float, total: int) -> None:
 
 def _save_adapter(folder: Path, *also: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors", *also):
+    for name in ("adapter_config.json", *also):
         (folder / name).write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    if "trainer_state.json" in also:
+        step = int(folder.name.removeprefix("checkpoint-"))
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
 
 
 def _traceback(exception: str, place: str = "torch/nn/functional.py") -> str:
@@ -97,6 +101,7 @@ def test_a_run_that_may_stop_early_is_completed_when_it_does(tmp_path: Path) -> 
         (StopReason.CANCELLED, Outcome.CANCELLED),
         (StopReason.TIMED_OUT, Outcome.TIMED_OUT),
         (StopReason.PREEMPTED, Outcome.PREEMPTED),
+        (StopReason.PAUSED, Outcome.PAUSED),
     ],
 )
 @pytest.mark.parametrize("code", [0, -15, -9, 1, None])
@@ -293,3 +298,49 @@ def test_a_program_without_tracebacks_is_quoted_by_its_last_lines(tmp_path: Path
     silent = tmp_path / "silent"
     silent.mkdir()
     assert "exit status 2" in _judge(silent, Exit(2)).message
+
+
+def test_an_attempt_that_did_not_finish_says_where_another_can_go_on(tmp_path: Path) -> None:
+    _log_steps(tmp_path, 5.0, total=40)
+    assert _judge(tmp_path, Exit(1)).checkpoint is None
+    folder = tmp_path / "output" / "checkpoint-1"
+    _save_adapter(folder, "trainer_state.json")
+    for ending in (Exit(1), Exit(None), Exit(-15, stop_reason=StopReason.PAUSED), Exit(0)):
+        saved = _judge(tmp_path, ending).checkpoint
+        assert saved is not None
+        assert (saved.path, saved.step) == (folder, 1)
+    done = _judge(tmp_path, Exit(0), progress=Progress(step=40, total_steps=40))
+    assert done.checkpoint is None
+
+
+def test_a_restart_of_the_machine_is_told_from_a_dead_runner(tmp_path: Path) -> None:
+    assert "machine was restarted" in _judge(tmp_path, Exit(None, rebooted=True)).message
+    assert "runner vanished" in _judge(tmp_path, Exit(None)).message
+
+
+def test_the_figures_of_a_resumed_attempt_are_those_of_the_whole_job(tmp_path: Path) -> None:
+    """The trainer logs and divides only what the last attempt did."""
+    history = [{"step": 2, "loss": 9.0}, {"step": 4, "loss": 7.0}]
+    origin = tmp_path / "before" / "checkpoint-4"
+    origin.mkdir(parents=True)
+    (origin / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    attempt = tmp_path / "attempt-2"
+    _save_adapter(attempt / "output")
+    (attempt / "config.yaml").write_text(json.dumps({"resume_from_checkpoint": str(origin)}))
+    (attempt / "output" / "train_results.json").write_text('{"train_loss": 0.4}')
+    whole = [*history, {"step": 5, "loss": 2.0}, {"step": 5, "train_loss": 0.4}]
+    (attempt / "output" / "trainer_state.json").write_text(json.dumps({"log_history": whole}))
+    line = {"current_steps": 5, "total_steps": 5, "loss": 2.0, "total_tokens": 50}
+    (attempt / "output" / "trainer_log.jsonl").write_text(json.dumps(line) + "\n")
+    result = _judge(attempt, Exit(0)).result
+    assert result is not None
+    assert (result["first_loss"], result["final_loss"], result["tokens"]) == (9.0, 2.0, 50)
+    assert result["train_loss"] == pytest.approx((2 * 9 + 2 * 7 + 2) / 5)
+
+
+def test_rows_that_are_too_few_to_pack_are_told_with_what_helps(tmp_path: Path) -> None:
+    said = "RuntimeError: Cannot find sufficient samples, consider increasing dataset size."
+    (tmp_path / "trainer.log").write_text(_traceback(said, "llamafactory/data/loader.py"))
+    verdict = _judge(tmp_path, Exit(1))
+    assert verdict.outcome is Outcome.DATASET_INVALID
+    assert "lower cutoff_len, or set overrides.packing to false" in verdict.hint

@@ -20,7 +20,7 @@ import pytest
 
 from training_cluster.adapters.local_engine import LocalEngine, fork_server_client
 from training_cluster.adapters.local_engine.attempt_files import AttemptFiles
-from training_cluster.adapters.local_engine.processes import MARKER, readable
+from training_cluster.adapters.local_engine.processes import MARKER, boot_id, readable
 from training_cluster.domain.errors import EngineUnavailable
 from training_cluster.domain.job import AttemptRef, StopReason
 from training_cluster.ports import Exit, Launch, Sighting
@@ -185,6 +185,21 @@ async def test_secrets_of_a_launch_are_for_the_owners_eyes_only(
         assert (launch.directory / name).stat().st_mode & 0o077 == 0
 
 
+async def test_the_environment_of_an_ended_attempt_is_forgotten(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    launch = make("/bin/true")
+    assert any(launch.environment.values())
+    await run(engine, launch)
+
+    def kept() -> dict[str, str]:
+        return json.loads((launch.directory / "launch.json").read_text())["environment"]
+
+    await eventually(lambda: not any(kept().values()))
+    assert kept().keys() == launch.environment.keys()
+    assert (launch.directory / "launch.json").stat().st_mode & 0o077 == 0
+
+
 async def test_neither_trainer_nor_runner_inherits_a_descriptor(
     engine: LocalEngine, make: Callable[..., Launch]
 ) -> None:
@@ -305,17 +320,36 @@ async def test_files_cut_short_by_a_power_cut_make_a_lost_attempt(
     assert await within(engine.wait(launch.directory)) == Exit(code=None)
 
 
-async def test_the_first_reason_to_stop_stands(
+async def test_the_first_reason_to_stop_stands_unless_the_second_is_a_cancellation(
     engine: LocalEngine, make: Callable[..., Launch]
 ) -> None:
-    launch = make("/bin/sleep", "100")
-    await engine.start(launch)
-    await engine.stop(launch.directory, StopReason.PREEMPTED)
-    await engine.stop(launch.directory, StopReason.CANCELLED)
-    ending = await within(engine.wait(launch.directory))
-    assert ending.stop_reason is StopReason.PREEMPTED
-    await engine.stop(launch.directory, StopReason.CANCELLED)
-    assert await within(engine.wait(launch.directory)) == ending
+    for first, second, told in (
+        (StopReason.PREEMPTED, StopReason.PAUSED, StopReason.PREEMPTED),
+        (StopReason.CANCELLED, StopReason.PAUSED, StopReason.CANCELLED),
+        (StopReason.PAUSED, StopReason.CANCELLED, StopReason.CANCELLED),
+    ):
+        launch = sh(make, "trap '' TERM; while :; do sleep 0.05; done")
+        await engine.start(launch)
+        await eventually(is_up(launch))
+        await engine.stop(launch.directory, first)
+        await engine.stop(launch.directory, second)
+        ending = await within(engine.wait(launch.directory))
+        assert ending.stop_reason is told
+        await engine.stop(launch.directory, StopReason.CANCELLED)
+        assert await within(engine.wait(launch.directory)) == ending
+
+
+async def test_a_restart_of_the_machine_is_known_by_its_boot_id(
+    engine: LocalEngine, make: Callable[..., Launch]
+) -> None:
+    launch = make("/bin/true")
+    (launch.directory / "started").touch()
+    for boot, rebooted in ((boot_id(), False), ("of an earlier boot", True)):
+        process = {"pid": 2**22 - 1, "start_time": 1}
+        named = {"runner": process, "trainer": process, "boot_id": boot}
+        (launch.directory / "pid.json").write_text(json.dumps(named))
+        ending = await within(engine.wait(launch.directory))
+        assert (ending.is_lost, ending.rebooted) == (True, rebooted)
 
 
 async def test_an_attempt_over_its_time_is_stopped_as_timed_out(
@@ -382,7 +416,8 @@ async def test_a_stranger_with_a_recorded_pid_is_left_alone(
     (launch.directory / "started").touch()
     await engine.stop(launch.directory, StopReason.CANCELLED)
     ending = await within(engine.wait(launch.directory))
-    assert ending == Exit(code=None, stop_reason=StopReason.CANCELLED)
+    rebooted = change == "boot_id"
+    assert ending == Exit(code=None, stop_reason=StopReason.CANCELLED, rebooted=rebooted)
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()

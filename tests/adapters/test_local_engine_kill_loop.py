@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -14,16 +15,11 @@ from pathlib import Path
 import pytest
 
 from training_cluster.adapters.local_engine.processes import MARKER
+from training_cluster.crash_points import POINTS, VARIABLE
 
 HOST = Path(__file__).with_name("engine_host.py")
-CRASH_POINTS = (
-    "before_launch_json",
-    "before_request",
-    "before_reply",
-    "after_reply",
-    "before_go",
-    "before_exit_is_read",
-)
+OF_THE_ENGINE = re.compile(r"(stage|start)\.|end\.told")
+CRASH_POINTS = sorted(filter(OF_THE_ENGINE.match, POINTS))
 SCRIPT = 'echo launched; sleep "$1"; exit "$2"'
 
 
@@ -51,8 +47,9 @@ class KillLoop:
         """One host: killed at a named point, or some time after it is up."""
         self.submit(self.chance.randint(1, 3))
         point = self.chance.choice([*CRASH_POINTS, *[None] * len(CRASH_POINTS)])
-        command = [sys.executable, str(HOST), str(self.root), *([point] if point else [])]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as host:
+        command = [sys.executable, str(HOST), str(self.root)]
+        environment = {**os.environ, VARIABLE: point or ""}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as host:
             assert host.stdout is not None
             host.stdout.readline()
             try:

@@ -7,26 +7,13 @@ import signal
 import pytest
 
 from tests import fake_nvml as nvml
-from tests.fake_nvml import GIB, NO_SUCH_PID, FakeNvml
+from tests.fake_nvml import CALLS_ABOUT_ONE_GPU, GIB, NO_SUCH_PID, FakeNvml
 from tests.fake_nvml.reader import InventoryReader, standings
 from training_cluster.domain.device import (
     Standing,
 )
 
 pytest_plugins = ["tests.fake_nvml.fixtures"]
-
-CALLS_ABOUT_ONE_GPU = (
-    "nvmlDeviceGetHandleByIndex_v2",
-    "nvmlDeviceGetUUID",
-    "nvmlDeviceGetName",
-    "nvmlDeviceGetMigMode",
-    "nvmlDeviceGetMemoryInfo_v2",
-    "nvmlDeviceGetUtilizationRates",
-    "nvmlDeviceGetTemperatureV",
-    "nvmlDeviceGetPowerUsage",
-    "nvmlDeviceGetComputeRunningProcesses_v3",
-    "nvmlDeviceGetGraphicsRunningProcesses_v3",
-)
 
 
 def test_a_gpu_that_tells_its_memory_in_no_way_is_faulty(

@@ -308,3 +308,20 @@ def test_a_python_without_setsid_in_posix_spawn_launches_all_the_same(tmp_path: 
     assert os.waitpid(runner_processes.spawn("/bin/sh", leads_its_session, environment), 0)[1] == 0
     with pytest.raises(FileNotFoundError):
         runner_processes.spawn("/nowhere/trainer", ["/nowhere/trainer"], environment)
+
+
+def test_a_stop_may_bring_a_grace_of_its_own_and_a_later_one_shortens_it(attempt: Path) -> None:
+    script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+    write_launch(attempt, "/bin/sh", "-c", script, grace_seconds=0)
+    process = start_runner(attempt)
+    eventually((attempt / "trainer.log").exists)
+    eventually(lambda: (attempt / "trainer.log").read_text() == "up\n")
+    (attempt / "stop.json").write_text('{"reason": "paused", "grace_seconds": 600}')
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.7)
+    (attempt / "stop.json").write_text('{"reason": "cancelled"}')
+    process.terminate()
+    process.wait(20)
+    ending = read(attempt, "exit.json")
+    assert (ending["code"], ending["stop_reason"]) == (-9, "cancelled")

@@ -214,13 +214,14 @@ async def test_a_stopped_worker_is_replaced_and_work_goes_on(
     place: Place, tracker_python: Path
 ) -> None:
     lines = some_lines(100)
-    hurried = HurriedClock()
-    async with tracker_at(place, tracker_python, clock=hurried, deadline_seconds=6) as tracker:
+    async with tracker_at(place, tracker_python, clock=HurriedClock()) as tracker:
         await tracker.open(place.run())
         await tracker.log("job-1", lines[:30])
         os.kill(tracker.worker_pid or 0, signal.SIGSTOP)
+        ordinary, tracker.deadline_seconds = tracker.deadline_seconds, 0.5
         with pytest.raises(TrackerUnavailable):
             await tracker.log("job-1", lines[30:60])
+        tracker.deadline_seconds = ordinary
         await deliver(tracker, place.run(), lines, an_ending(100))
     (kept,) = place.read()
     assert_has_exactly(kept, lines)

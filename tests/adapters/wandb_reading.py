@@ -45,6 +45,7 @@ def read(path):
             found["config"].update(pairs(record.run.config.update))
             found["name"], found["project"] = record.run.display_name, record.run.project
             found["run_id"], found["tags"] = record.run.run_id, list(record.run.tags)
+            found["entity"] = record.run.entity
         elif kind == "summary":
             found["summary"].update(pairs(record.summary.update))
         elif kind == "exit":

@@ -38,6 +38,12 @@ REFUSED = [
     ({"model_name": "a/../../etc"}, "model_name"),
     ({"depends_on": ["999"]}, "depends_on.0"),
     ({"lora_target": "a b"}, "lora_target"),
+    ({"lora_name": "a\u0007"}, "lora_name"),
+    ({"lora_name": "\u202etxt.exe"}, "lora_name"),
+    ({"batch_size": True}, "batch_size"),
+    ({"overrides": {"seed": False}}, "overrides.seed"),
+    ({"overrides": {"bf16": 1.5}}, "overrides.bf16"),
+    ({"batchsize": 1}, "batchsize"),
 ]
 
 
@@ -68,6 +74,62 @@ def test_a_dataset_that_does_not_fit_the_stage_is_refused(shared_daemon):
     response = shared_daemon.client.post("/train", json={"recipe": "dpo"})
     assert response.status_code == 422
     assert "preference" in response.text
+
+
+# by eye: what is wrong, and what would be right
+SAID = [
+    (b'{"batchsize": 1}', "batchsize: there is no such field", "perhaps batch_size"),
+    (b'{"max_steps": 3}', "max_steps: there is no such field", "overrides.max_steps"),
+    (b'{"overrides": {"deepspeed": "x"}}', "overrides.deepspeed", "a key of docs/overrides.md"),
+    (b'{"batch_size": "many"}', "batch_size: Input should be a valid integer", "a whole number"),
+    (b'{"batch_size": 0}', "batch_size: ", "at least 1"),
+    (b'{"batch_size": 5000}', "batch_size: ", "at most 4096"),
+    (b'{"stage": "rl"}', "stage: Input should be", "'sft', 'dpo', 'kto' or 'pt'"),
+    (b'{"num_epochs": NaN}', "body: not valid JSON", "a JSON object in UTF-8"),
+    (b'{"num_epochs": 1e999}', "num_epochs: ", "a finite number"),
+    (b'{"a":' * 300, "body: not valid JSON: it is nested too deeply", "a JSON object in UTF-8"),
+    (b'{"lora_name": "\\u0000"}', "'lora_name' contains the character NUL", "a JSON object"),
+    (b'{"lora_name": "\\ud800"}', "half of a surrogate pair stands alone", "a JSON object"),
+    (b'{"priority": 1, "priority": 2}', "'priority' is said twice", "a JSON object in UTF-8"),
+    (b'{"cutoff_len": ' + b"9" * 5000 + b"}", "a number has too many digits", "a JSON object"),
+    (b'{"lora_name": ""}', "lora_name: it is empty", "at least 1 long"),
+    (b'{"lora_name": "a\\u0007"}', "lora_name: it has characters", "without control characters"),
+    (b"[]", "body: ", "a JSON object"),
+    (b"", "body: it is missing", "a JSON object"),
+    (b'{"lora_name": "\xff"}', "body: not valid JSON: invalid unicode", "a JSON object in UTF-8"),
+    (b"\xef\xbb\xbf{}", "the text begins with a byte order mark", "a JSON object in UTF-8"),
+    (b'{"template": "a b"}', "template: ", "letters, digits"),
+    (
+        b'{"recipe": "nope"}',
+        "there is no recipe 'nope'",
+        "one of dpo, full_sft, kto, lora_sft, pretrain",
+    ),
+    (b'{"batch_size": true}', "batch_size: a number or text, not true or false", "a number"),
+]
+
+
+@pytest.mark.parametrize(("body", "wrong", "right"), SAID, ids=lambda value: repr(value)[:40])
+def test_a_refusal_says_what_is_wrong_and_what_would_be_right(shared_daemon, body, wrong, right):
+    headers = {"Content-Type": "application/json"}
+    response = shared_daemon.client.post("/train", content=body, headers=headers)
+    assert response.status_code == 422
+    assert wrong in response.json()["detail"]
+    assert right in response.json()["errors"][0]["expected"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "wrong"),
+    [
+        ({"Content-Type": "text/plain"}, "Content-Type 'text/plain' is not taken here"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "send JSON and say so"),
+        ({}, "a body without Content-Type is not taken here"),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, "Content-Encoding"),
+    ],
+)
+def test_a_body_that_is_no_plain_json_is_refused_with_415(shared_daemon, headers, wrong):
+    response = shared_daemon.client.post("/train", content=b'{"gpus": 1}', headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_body")
+    assert wrong in response.json()["detail"]
 
 
 RAW = [
@@ -136,3 +198,5 @@ def test_bad_paths_and_queries_are_problems(shared_daemon, path, status):
 def test_a_wrong_method_says_so(shared_daemon):
     response = shared_daemon.client.put("/train", json={})
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.headers["allow"] == "GET, POST"
+    assert response.json()["detail"] == "PUT is not taken at /train, only GET, POST"

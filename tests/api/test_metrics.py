@@ -222,7 +222,7 @@ def test_a_retry_replaces_what_it_makes_again_and_the_stream_says_so(tmp_path):
         "number = int(os.getcwd().rpartition('-')[2])\n"
         "with open(f'{output}/trainer_log.jsonl', 'w') as log:\n"
         "    for step in range(1, 4 + number):\n"
-        "        line = {'current_steps': step, 'total_steps': 6, 'loss': number + step / 10}\n"
+        "        line = {'current_steps': step, 'total_steps': 5, 'loss': number + step / 10}\n"
         "        print(json.dumps(line), file=log)\n"
         "os.kill(os.getpid(), 9) if number < 2 else sys.exit(0)\n"
     )

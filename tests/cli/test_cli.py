@@ -125,7 +125,20 @@ def test_a_daemon_that_answers_nonsense_is_one_error(run: Run) -> None:
 def test_the_program_without_a_command_shows_its_help() -> None:
     result = CliRunner().invoke(build(), [])
     assert result.exit_code == 2
-    for name in ("serve", "submit", "ps", "status", "logs", "cancel", "queue", "gpus", "doctor"):
+    for name in (
+        "serve",
+        "submit",
+        "ps",
+        "status",
+        "logs",
+        "cancel",
+        "pause",
+        "resume",
+        "retry",
+        "queue",
+        "gpus",
+        "doctor",
+    ):
         assert name in result.output
 
 

@@ -86,6 +86,20 @@ def test_cancel_takes_several_jobs_and_fails_when_one_cannot_be(
     assert again.document[0]["error"]["code"] == "job_already_finished"
 
 
+def test_jobs_are_paused_resumed_and_tried_again(held: DaemonProcess, run: Run) -> None:
+    run("submit")
+    run("submit")
+    assert run("pause", 2).out == "job 2 is paused\n"
+    assert run("ps", "--status", "paused", "--json").document["jobs"][0]["number"] == 2
+    assert run("resume", 2, "--priority", 5).out == "job 2 is queued\n"
+    failed(run("resume", 2), "only a paused job can be resumed")
+    failed(run("retry", 1), "only a job that failed or was cancelled")
+    assert run("pause", 1).out == "job 1 is stopping\n"
+    held.wait_for(1, "paused")
+    run("cancel", 1)
+    assert run("retry", 1, "--from-start", "--json").document[0]["resumed_from_step"] == 0
+
+
 def test_a_device_is_held_and_released(held: DaemonProcess, run: Run) -> None:
     assert "is held until 2" in run("gpus", "hold", 0, "-r", "lunch", "--minutes", 5).out
     assert "lunch" in run("gpus").out

@@ -92,6 +92,8 @@ def test_the_doctor_finds_nothing_wrong_where_nothing_is(
     monkeypatch.setenv("TRAINING_CLUSTER_TRACKING__BACKENDS", "")
     monkeypatch.setenv("TRAINING_CLUSTER_DEVICES__KIND", "cpu")
     found = verdicts(run)
+    for name in ("clock", "service"):  # those are of the machine that runs the tests
+        found.pop(name, None)
     assert set(found.values()) == {"ok"}
     assert {"python", "settings", "state_dir", "trainer", "devices", "datasets"} <= found.keys()
     assert {"daemon", "daemon store", "daemon scheduler"} <= found.keys()

@@ -33,6 +33,19 @@ UNKNOWN = 999
 
 NO_SUCH_PID = 2**22 + 1  # above the kernel's PID_MAX_LIMIT, so it never names a process
 
+CALLS_ABOUT_ONE_GPU = (
+    "nvmlDeviceGetHandleByIndex_v2",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetMigMode",
+    "nvmlDeviceGetMemoryInfo_v2",
+    "nvmlDeviceGetUtilizationRates",
+    "nvmlDeviceGetTemperatureV",
+    "nvmlDeviceGetPowerUsage",
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FakeSlice:
@@ -180,9 +193,15 @@ class FakeNvml:
         """Calls of an NVML function end the calling process by SIGSEGV."""
         self._inject("crash", function, gpu, 0)
 
+    def garble(self, function: str, gpu: int | None = None, byte: int = 0xA5) -> None:
+        """Calls of an NVML function succeed and answer with that byte all over. A list of
+        processes is overwritten where there are any; handles and slices stay what they are: a
+        wrong address is a crash."""
+        self._inject("garbage", function, gpu, byte)
+
     def heal(self) -> None:
-        """Undo `fail`, `delay`, `crash` and `lose`. As with a real driver, a process that met a
-        lost GPU sees it again only after initialising NVML anew."""
+        """Undo `fail`, `delay`, `crash`, `garble` and `lose`. As with a real driver, a process that
+        met a lost GPU sees it again only after initialising NVML anew."""
         self._injections.clear()
         self._gpus = {index: replace(gpu, lost=False) for index, gpu in self._gpus.items()}
         self._write()

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from training_cluster.adapters.nvml import NvmlInventory, NvmlProbe
+from training_cluster.adapters.nvml.inventory import NvmlInventory
+from training_cluster.adapters.nvml.wire import NvmlProbe
 from training_cluster.domain.device import BusyPolicy, Device, Inventory, Standing, availability
 
 

@@ -18,6 +18,8 @@ from tests.fakes import (
 from training_cluster.domain.device import BusyPolicy
 from training_cluster.domain.job import Job, JobState
 from training_cluster.domain.spec import JobSpec
+from training_cluster.services.dataset_choice import DatasetChoice
+from training_cluster.services.dataset_files import DatasetFiles
 from training_cluster.services.deliveries import Deliveries
 from training_cluster.services.devices import DeviceWatch
 from training_cluster.services.dispatcher import Dispatcher
@@ -45,12 +47,17 @@ class Household:
         engine: FakeEngine | None = None,
         clock: FakeClock | None = None,
         notifier: FakeNotifier | None = None,
+        store: type[Database] = Database,
+        trackers: frozenset[str] = frozenset(),
     ) -> None:
         self.clock = clock or FakeClock()
         self.engine = engine or FakeEngine()
         self.inventory = inventory
-        self.database = Database(folder / "queue.db")
-        trainer, datasets = FakeTrainer(), FakeDatasets()
+        self.database = store(folder / "queue.db")
+        self.trainer = trainer = FakeTrainer()
+        self.files = DatasetFiles(folder / "datasets")
+        self.choice = datasets = DatasetChoice(self.database, self.files, FakeDatasets())
+        models = ModelNames([folder / "models"])
         self.devices = DeviceWatch(
             inventory,
             self.database,
@@ -64,18 +71,26 @@ class Household:
         self.dispatcher = Dispatcher(
             self.database,
             self.devices,
-            Preparer(self.database, datasets, trainer, self.engine, folder / "jobs"),
+            Preparer(
+                self.database,
+                datasets,
+                trainer,
+                self.engine,
+                folder / "jobs",
+                models=models,
+            ),
             self.engine,
             self.supervisor,
             self.clock,
             master_ports=range(29500, 29600),
+            trackers=trackers,
         )
         self.supervisor.queue = self.dispatcher
         self.recovery = Recovery(
             self.database, self.engine, self.devices, self.supervisor, self.dispatcher, self.clock
         )
         self.notifier = notifier or FakeNotifier()
-        self.addresses = SecretFiles(folder / "secrets", self.clock)
+        self.addresses = SecretFiles(folder / "secrets")
         secrets = (f"whsec_secret{number}" for number in count(1))
         self.webhooks = Webhooks(
             self.database,
@@ -97,7 +112,7 @@ class Household:
         self.jobs = Jobs(
             self.database,
             self.devices,
-            ModelNames([]),
+            models,
             datasets,
             trainer,
             self.dispatcher,

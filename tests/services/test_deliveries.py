@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import a_gpu, a_new_job
+from tests.factories import ALICE, BOB, a_gpu, a_new_job
 from tests.fakes import FakeClock, FakeInventory, FakeNotifier, Told
 from tests.services.household import Household
 from training_cluster.domain.errors import StoreUnavailable
 from training_cluster.domain.event import EventType
 from training_cluster.domain.job import JobState
+from training_cluster.domain.principal import Principal
 from training_cluster.domain.webhook import Delivery, DeliveryState, Webhook
 from training_cluster.ports import EndpointFormat, Receipt
 from training_cluster.services import deliveries as deliveries_module
@@ -32,8 +33,8 @@ SCHEDULE = [0, 5, 300, 30 * 60, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * H
 class Office(Household):
     """A household that works through its outbox when it is told to."""
 
-    async def subscribe(self, url: str = URL, *wanted: str, user: str = "alice") -> Webhook:
-        made = await self.webhooks.create(NewWebhook(url=url, user=user, events=wanted))
+    async def subscribe(self, url: str = URL, *wanted: str, by: Principal = ALICE) -> Webhook:
+        made = await self.webhooks.create(NewWebhook(url=url, events=wanted), by)
         return made.webhook
 
     async def happens(self, kind: EventType = EventType.DEVICE_QUARANTINED) -> None:
@@ -157,8 +158,8 @@ async def test_a_receiver_that_is_gone_is_never_called_again(office, notifier):
     assert len(notifier.to(OTHER)) == 2
     (delivery,) = await office.all_of(hook)
     assert delivery.state is DeliveryState.DROPPED
-    assert "410" in (await office.webhooks.get(hook.id, "alice")).disabled_reason
-    assert (await office.webhooks.get(other.id, "alice")).disabled_at is None
+    assert "410" in (await office.webhooks.get(hook.id, ALICE)).disabled_reason
+    assert (await office.webhooks.get(other.id, ALICE)).disabled_at is None
 
 
 async def test_a_slow_receiver_delays_neither_another_nor_the_loop(office, notifier):
@@ -183,7 +184,7 @@ async def test_a_slow_receiver_delays_neither_another_nor_the_loop(office, notif
 async def test_many_dead_receivers_leave_room_for_the_living(office, notifier):
     for number in range(45):
         await office.subscribe(f"https://dead{number}.example/hook")
-    await office.subscribe(OTHER, user="bob")
+    await office.subscribe(OTHER, by=BOB)
     for _ in range(5):
         await office.happens()
     under_way: Counter[str] = Counter()
@@ -296,11 +297,11 @@ async def test_every_try_and_replay_says_what_the_first_one_said(office, notifie
     notifier.answer = lambda _: Receipt(500)
     await office.deliver()
     await office.reaches(1, JobState.RUNNING)
-    await office.jobs.cancel("1")
+    await office.jobs.cancel("1", ALICE)
     await office.deliver_through_time()
     (delivery,) = await office.all_of(hook)
     notifier.answer = lambda _: Receipt(200)
-    await office.webhooks.replay(hook.id, "alice", delivery.id)
+    await office.webhooks.replay(hook.id, ALICE, delivery.id)
     await office.deliver()
     assert len(notifier.told) == 11
     assert len({(told.message_id, told.body) for told in notifier.told}) == 1
@@ -319,10 +320,10 @@ async def test_what_did_not_arrive_is_replayed_together(office, notifier):
     await office.deliver_through_time()
     notifier.answer = lambda _: Receipt(200)
     notifier.told.clear()
-    assert await office.webhooks.replay_undelivered(hook.id, "alice", since) == 3
+    assert await office.webhooks.replay_undelivered(hook.id, ALICE, since) == 3
     await office.deliver()
     assert len(notifier.told) == 3
-    assert await office.webhooks.replay_undelivered(hook.id, "alice", 0) == 1
+    assert await office.webhooks.replay_undelivered(hook.id, ALICE, 0) == 1
 
 
 async def test_a_receiver_is_not_told_twice_because_the_store_was_away(
@@ -380,7 +381,7 @@ async def test_what_waits_for_a_deleted_webhook_is_dropped(office, notifier):
     await office.happens()
     notifier.answer = lambda _: Receipt(500)
     await office.deliver()
-    await office.webhooks.delete(hook.id, "alice")
+    await office.webhooks.delete(hook.id, ALICE)
     await office.deliver_through_time()
     assert len(notifier.told) == 1
     assert [one.state for one in await office.all_of(hook)] == [DeliveryState.DROPPED]
@@ -405,7 +406,7 @@ async def test_facts_that_concern_no_webhook_wake_nobody(office):
     await office.happens()
     await asyncio.sleep(0.01)
     assert not office.deliveries._wake.is_set(), "nobody has subscribed"
-    await office.webhooks.create(NewWebhook(url=URL, user="alice"))
+    await office.webhooks.create(NewWebhook(url=URL), ALICE)
     await office.happens(EventType.DEVICE_HELD)
     await asyncio.sleep(0.01)
     assert not office.deliveries._wake.is_set(), "nobody is told of that"
@@ -415,8 +416,8 @@ async def test_facts_that_concern_no_webhook_wake_nobody(office):
 
 
 async def test_only_the_events_and_the_user_that_were_asked_for_are_told(office, notifier):
-    made = NewWebhook(url=URL, user="alice", events=("job.cancelled",), only_user="bob")
-    await office.webhooks.create(made)
+    made = NewWebhook(url=URL, events=("job.cancelled",), only_user="bob")
+    await office.webhooks.create(made, ALICE)
     await office.a_job_ends(user="alice")
     number = await office.a_job_ends(user="bob")
     await office.happens()
@@ -431,7 +432,7 @@ async def test_signatures_go_by_the_secrets_of_the_moment(office, notifier):
     hook = await office.subscribe()
     await office.happens()
     await office.deliver()
-    await office.webhooks.rotate(hook.id, "alice")
+    await office.webhooks.rotate(hook.id, ALICE)
     await office.happens()
     await office.deliver()
     office.clock.advance(24 * HOUR)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.factories import a_gpu
+from tests.factories import ALICE, a_gpu
 from tests.services.household import Household
 from training_cluster.domain.errors import EngineUnavailable, NoDeviceFree, StoreUnavailable
 from training_cluster.domain.job import JobState, Outcome, StopReason
@@ -121,6 +121,32 @@ async def test_the_next_daemon_adopts_what_runs_and_concludes_what_ended(househo
     await heir.close()
 
 
+@pytest.mark.parametrize("now", [{"fault": "lost"}, {"used_memory_bytes": None}, None])
+async def test_what_was_claimed_and_never_started_goes_back_if_its_device_is_in_doubt(
+    household, tmp_path, now
+):
+    await household.submit(gpus=2)
+    job = await household.reaches(1, JobState.RUNNING)
+    household.engine.endings.clear()  # as if the daemon had died between claim and start
+    household.engine.started.clear()
+    await household.close()
+    inventory, whole = household.inventory, household.inventory.devices
+    inventory.devices = whole[:1] if now is None else (whole[0], replace(whole[1], **now))
+    heir = Household(tmp_path, inventory, household.engine, household.clock)
+    await heir.devices.read()
+    await heir.recovery.run_once()
+    assert heir.engine.started == []
+    assert (await heir.job(job.id)).state is JobState.QUEUED
+    inventory.devices = whole
+    for _ in range(3):  # it proves itself
+        heir.clock.advance(20)
+        await heir.devices.read()
+    await heir.dispatcher.run_once()
+    await heir.reaches(job.id, JobState.RUNNING)
+    assert str(heir.engine.started[0].ref) == f"{job.id}/2"
+    await heir.close()
+
+
 async def test_a_stop_is_ordered_again_after_a_restart(household, tmp_path):
     await household.submit()
     job = await household.reaches(1, JobState.RUNNING)
@@ -156,7 +182,7 @@ async def test_jobs_that_can_never_start_fail_while_every_device_is_busy(househo
     first = await household.submit()
     second = await household.submit(depends_on=(first.job.id,))
     await household.submit(depends_on=(second.job.id,))
-    await household.jobs.cancel(str(first.job.number))
+    await household.jobs.cancel(str(first.job.number), ALICE)
     await household.dispatcher.run_once()
     for number in (3, 4):
         failed = await household.reaches(number, JobState.FAILED)

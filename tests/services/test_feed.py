@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import NOW, a_new_job
+from tests.factories import NOW, ROOT, a_new_job
 from training_cluster.domain.event import EventType
 from training_cluster.domain.job import AttemptRef, Job, JobState
 from training_cluster.domain.metric import LineSource
@@ -160,7 +160,7 @@ async def test_a_stream_that_is_broken_off_never_says_that_it_is_over(room):
 async def test_closing_ends_waiting_streams_at_once_and_later_ones_too(room):
     job = await room.job()
     waiting = asyncio.create_task(room.steps(job))
-    everything = asyncio.create_task(drain(room.history.follow_events(0)))
+    everything = asyncio.create_task(drain(room.history.follow_events(0, by=ROOT)))
     await asyncio.sleep(0.01)
     room.news.close()
     async with asyncio.timeout(5):
@@ -175,8 +175,8 @@ async def drain(stream) -> list[object]:
 
 async def test_events_of_one_job_end_with_it_and_those_of_all_go_on(room):
     job, other = await room.job(), await room.job()
-    mine = asyncio.create_task(drain(room.history.follow_events(0, job=job)))
-    everything = room.history.follow_events(0)
+    mine = asyncio.create_task(drain(room.history.follow_events(0, job=job, by=ROOT)))
+    everything = room.history.follow_events(0, by=ROOT)
     await room.end(other)
     await room.end(job)
     async with asyncio.timeout(5):
@@ -191,7 +191,7 @@ async def test_events_of_one_job_end_with_it_and_those_of_all_go_on(room):
 
 async def test_news_of_a_change_that_was_undone_reach_nobody(room):
     job = await room.job()
-    stream = room.history.follow_events(await room.history.last_event(), job=job)
+    stream = room.history.follow_events(await room.history.last_event(), job=job, by=ROOT)
 
     def spoiled(connection):
         events.append(connection, NOW, EventType.JOB_WARNING, job.number)

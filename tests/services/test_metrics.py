@@ -13,7 +13,7 @@ from tests.factories import NOW, a_new_job
 from tests.fakes import FakeClock, FakeTrainer
 from training_cluster.adapters.llamafactory.progress import parse_line
 from training_cluster.domain.event import EventType
-from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
+from training_cluster.domain.job import AttemptRef, Checkpoint, Progress, TrainingPoint
 from training_cluster.services.metrics import MetricsFollower, timed
 from training_cluster.store import attempts, events, jobs, metric_lines
 from training_cluster.store.database import Database
@@ -21,8 +21,8 @@ from training_cluster.store.progress import Limits
 
 
 class Reader(FakeTrainer):
-    def parse(self, line: bytes) -> TrainingPoint | None:
-        return parse_line(line)
+    def parse(self, line: bytes, since: Checkpoint | None = None) -> TrainingPoint | None:
+        return parse_line(line, since)
 
 
 @pytest.fixture

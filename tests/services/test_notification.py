@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,24 @@ def test_a_log_that_is_not_there_or_not_text_spoils_nothing(connection, tmp_path
     lines = life.told(EventType.JOB_FAILED)["data"]["job"]["log_tail"]
     assert len(lines) == 2
     assert all(len(line) <= 500 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("hook", "sees"),
+    [
+        (HOOK, True),
+        (replace(HOOK, user="bob"), False),
+        (replace(HOOK, user="root", sees_all=True), True),
+    ],
+    ids=["its owner's", "another user's", "an admin's"],
+)
+def test_what_a_job_said_is_told_to_its_owner_and_admins_only(connection, tmp_path, hook, sees):
+    connection.execute("UPDATE webhooks SET user = ?, sees_all = ?", (hook.user, hook.sees_all))
+    life = Life(connection, tmp_path)
+    life.start(NOW + 1)
+    (tmp_path / "1" / "trainer.log").write_text("canary in the log\n")
+    life.end(Verdict(Outcome.TRAINER_ERROR, "canary in a traceback"), NOW + 2)
+    document = life.told(EventType.JOB_FAILED)
+    assert ("canary in a traceback" in json.dumps(document)) is sees
+    assert ("canary in the log" in json.dumps(document)) is sees
+    assert document["data"]["job"]["error"]["code"] == "trainer_error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.factories import ALICE
 from training_cluster.domain.job import JobState
 from training_cluster.ports import Exit, Launch
 
@@ -60,7 +61,7 @@ async def test_a_job_that_gets_another_device_is_prepared_again(household):
 
 async def test_a_staged_job_that_is_cancelled_never_runs(household):
     await stage_a_third_job(household)
-    await household.jobs.cancel("3")
+    await household.jobs.cancel("3", ALICE)
     await end_of(household, 1)
     await household.dispatcher.run_once()
     assert (await household.job(3)).state is JobState.CANCELLED
@@ -73,3 +74,19 @@ async def test_a_job_for_several_devices_is_not_staged(household):
     await household.submit(gpus=2)
     await household.dispatcher.run_once()
     assert staged == []
+
+
+async def test_a_model_that_leads_elsewhere_by_now_is_not_trained(household, tmp_path):
+    """Between submission and start somebody puts a link in the place of a model."""
+    model, other = tmp_path / "models" / "mine", tmp_path / "elsewhere"
+    for folder in (model, other):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    await fill_both_devices(household)
+    await household.submit(model_name=str(model))
+    model.rename(tmp_path / "models" / "moved")
+    model.symlink_to(other)
+    await end_of(household, 1)
+    failed = await household.reaches(3, JobState.FAILED)
+    assert "not below a model root" in failed.error.message
+    assert all(launch.ref.job_id != failed.id for launch in household.engine.started)

@@ -15,15 +15,25 @@ from training_cluster.domain.errors import TrackerRefused, TrackerUnavailable
 from training_cluster.domain.job import (
     AttemptRef,
     Job,
+    JobState,
     Outcome,
     Progress,
+    StopReason,
     TrainingPoint,
     Verdict,
 )
 from training_cluster.domain.metric import LineSource
 from training_cluster.services.run_records import RunRecords, TrackingPlace
 from training_cluster.services.tracking import RunFeeder
-from training_cluster.store import attempts, events, jobs, metric_lines, progress, tracker_runs
+from training_cluster.store import (
+    attempts,
+    events,
+    jobs,
+    metric_lines,
+    progress,
+    returns,
+    tracker_runs,
+)
 from training_cluster.store.database import Connection, Database
 from training_cluster.store.metric_lines import NewLine
 from training_cluster.store.tracker_runs import RunState
@@ -239,6 +249,51 @@ async def test_an_attempt_that_goes_on_exactly_where_the_last_ended_goes_on_in_i
     await lab.feeder.run_once()
     assert list(lab.tracker.runs) == [job.id]
     assert lab.steps(job.id) == [10, 20, 30]
+
+
+async def test_a_job_that_is_tried_again_after_its_end_goes_on_in_its_run(lab: Lab):
+    job = await lab.start()
+    await lab.log(job, 10, 20)
+    job = await lab.end(job, Outcome.TRAINER_ERROR)
+    await lab.feeder.run_once()
+    ending = lab.tracker.runs[job.id].ending
+    assert ending is not None
+    assert ending.status == "failed"
+
+    def retry(c: Connection) -> Job:
+        returns.retry(c, job, lab.clock.now(), "alice", from_start=False)
+        return jobs.find(c, job.id)
+
+    job = await lab.start(await lab.database.write(retry))
+    await lab.log(job, 30)
+    await lab.end(job, Outcome.COMPLETED)
+    await lab.feeder.run_once()
+    assert list(lab.tracker.runs) == [job.id]
+    assert lab.steps(job.id) == [10, 20, 30]
+    ending = lab.tracker.runs[job.id].ending
+    assert ending is not None
+    assert ending.status == "completed"
+
+
+async def test_a_paused_run_is_left_open_and_closed_by_a_cancellation(lab: Lab):
+    job = await lab.start()
+    await lab.log(job, 10)
+
+    def stop(c: Connection) -> None:
+        found = jobs.find(c, job.id)
+        attempts.mark_stopping(c, found, StopReason.PAUSED, lab.clock.now())
+
+    await lab.database.write(stop)
+    job = await lab.end(job, Outcome.PAUSED)
+    await lab.feeder.run_once()
+    assert lab.tracker.runs[job.id].ending is None
+    await lab.database.write(
+        lambda c: jobs.end_unstarted(c, job, JobState.CANCELLED, lab.clock.now(), None)
+    )
+    await lab.feeder.run_once()
+    ending = lab.tracker.runs[job.id].ending
+    assert ending is not None
+    assert ending.status == "cancelled"
 
 
 async def test_device_samples_are_lines_of_the_run_too(lab: Lab):

@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlite_utils import Database as SqliteUtilsDatabase
 
 from tests.factories import a_new_job
 from tests.store.conftest import opened
-from training_cluster.domain.errors import StorageFull, StoreCorrupt, StoreUnavailable
+from training_cluster.domain.errors import StorageFull, StoreCorrupt, StoreTooNew, StoreUnavailable
 from training_cluster.store import jobs
 from training_cluster.store.database import Database, connect
 from training_cluster.store.migrations import migrations
@@ -102,10 +101,10 @@ def test_the_schema_is_the_sum_of_its_migrations(tmp_path):
     with opened(tmp_path / "a.db"):
         reopened = _schema(tmp_path / "a.db")
     fresh = connect(tmp_path / "b.db")
-    migrations.apply(SqliteUtilsDatabase(fresh))
+    migrations.apply(fresh)
     assert reopened == _schema(tmp_path / "b.db")
-    applied = [m.name for m in migrations.applied(SqliteUtilsDatabase(fresh))]
-    assert applied == sorted(applied)
+    taken = migrations.taken(fresh)
+    assert taken == sorted(migrations.names)
     fresh.close()
 
 
@@ -114,6 +113,24 @@ def _schema(path: Path) -> set[str]:
     rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     connection.close()
     return {row[0] for row in rows}
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "queue.db"
+    with opened(path):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+        " VALUES ('training_cluster', 'm9999_of_next_year', '2030-01-01')"
+    )
+    connection.commit()
+    connection.close()
+    before = _schema(path)
+    with pytest.raises(StoreTooNew, match="m9999_of_next_year") as refused:
+        Database(path)
+    assert "docs/upgrading.md" in (refused.value.hint or "")
+    assert _schema(path) == before
 
 
 _WRITER = """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from tests.factories import NOW, a_new_job
+from training_cluster.domain.dialect import DialectRequest
 from training_cluster.domain.errors import JobNotFound, StaleTransition
 from training_cluster.domain.job import (
     AttemptRef,
+    EndedAttempt,
     JobError,
     JobState,
     Outcome,
@@ -18,7 +21,7 @@ from training_cluster.domain.job import (
     TrainingPoint,
     Verdict,
 )
-from training_cluster.store import attempts, events, jobs, progress
+from training_cluster.store import attempts, events, jobs, progress, returns
 
 PORTS = range(29500, 29510)
 
@@ -52,6 +55,26 @@ def test_the_queue_is_ordered_by_priority_then_number(connection):
         insert(connection, priority=priority)
     assert [job.number for job in jobs.queued(connection, 10)] == [2, 4, 1, 3]
     assert jobs.jobs_ahead(connection, 0, 3) == 3
+
+
+def test_what_a_dialect_said_stays_with_the_job_and_finds_it(connection):
+    native = insert(connection)
+    metadata = {"team": "vision", "it's": "100 %", "a.b": '"'}
+    new = replace(a_new_job(), request=DialectRequest("openai", {"metadata": metadata}))
+    jobs.insert(connection, new)
+    other = replace(a_new_job(), request=DialectRequest("lamini", {"is_public": True}))
+    jobs.insert(connection, other)
+    assert native.request is None
+    assert jobs.find(connection, new.id).request == new.request
+
+    def found(**words):
+        page = jobs.page(connection, state=None, user=None, limit=10, metadata=words)
+        return [job.id for job in page]
+
+    assert found() == [other.id, native.id], "none is asked for: those that have none"
+    assert found(team="vision") == found(**metadata) == [new.id]
+    assert found(team="speech") == found(is_public="1") == []
+    assert found(**{**metadata, "team": "speech"}) == []
 
 
 def test_counters_follow_every_move(connection):
@@ -131,7 +154,7 @@ def test_a_failed_attempt_can_put_its_job_back_into_the_queue(connection):
     assert attempts.end(connection, running, verdict, -9, NOW, NOW + 10) is JobState.QUEUED
     again = jobs.find(connection, job.id)
     assert (again.not_before, again.error) == (NOW + 10, None)
-    assert attempts.failures(connection, job.number) == 1
+    assert returns.history(connection, again) == [EndedAttempt(Outcome.KILLED)]
     assert claim(connection, again).ref.number == 2
     assert event_types(connection, job)[-2:] == ["job.retrying", "job.starting"]
 

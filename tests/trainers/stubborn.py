@@ -1,5 +1,5 @@
-"""A trainer whose tree does not want to end: ignores TERM, and so does its child in a session of
-its own.
+"""A trainer whose tree does not want to end: all of it ignores TERM; a child is in a session of its
+own, and so are two that are nobody's children any more, one of them without the environment it had.
 
 usage: stubborn.py train CONFIG
 """
@@ -8,11 +8,29 @@ import os
 import signal
 import time
 
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if os.fork() == 0:
+
+def forked():
+    """True in a new process with a session of its own."""
+    if os.fork():
+        return False
     os.setsid()
-    if os.fork() == 0:
-        os.setsid()
+    return True
+
+
+def abandoned():
+    """True in a new process whose parent has ended."""
+    if forked():
+        if forked():
+            return True
+        os._exit(0)
+    return False
+
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if abandoned():
+    os.execve("/bin/sleep", ["sleep", "600"], {})
+if not abandoned():
+    forked()
 print("ready", flush=True)
 while True:
     time.sleep(1)

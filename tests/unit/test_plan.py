@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.factories import NOW, a_gpu, queued, status
 from training_cluster.domain.device import DeviceKind, Standing
+from training_cluster.domain.disk import DiskRoom
 from training_cluster.domain.job import QueuedJob
 from training_cluster.domain.spec import GIB
 from training_cluster.scheduling.plan import DeviceStatus, Snapshot, WaitCode, fits, plan
@@ -156,3 +157,33 @@ def test_the_first_ready_job_that_fits_now_always_starts(jobs, devices):
 @given(jobs_strategy, devices_strategy)
 def test_explaining_never_changes_what_starts(jobs, devices):
     assert placed(decide(jobs, devices)) == placed(decide(jobs, devices, explain=False))
+
+
+def test_jobs_without_a_device_take_slots_and_no_devices():
+    jobs = [queued(1, gpus=0), queued(2), queued(3, gpus=0), queued(4, gpus=0)]
+    decision = plan(Snapshot(jobs, [status(a_gpu())], slots=2, most_slots=3), NOW)
+    placed = {placement.job_id: placement.devices for placement in decision.placements}
+    assert placed == {"job-1": (), "job-2": (a_gpu(),), "job-3": ()}
+    reason = decision.waiting["job-4"]
+    assert reason.code is WaitCode.SLOTS_IN_USE
+    assert "3 jobs" in reason.message
+
+
+def test_jobs_without_a_device_start_while_every_device_is_taken_and_reserve_none():
+    taken = [status(a_gpu(), Standing.LEASED)]
+    jobs = [queued(1), queued(2, gpus=0), queued(3, gpus=0)]
+    decision = plan(Snapshot(jobs, taken, slots=1, most_slots=1), NOW, explain=False)
+    assert [placement.job_id for placement in decision.placements] == ["job-2"]
+    free = [status(a_gpu())]
+    behind = plan(Snapshot([queued(1, gpus=0), queued(2)], free, most_slots=1), NOW, explain=False)
+    assert [placement.job_id for placement in behind.placements] == ["job-2"]
+    assert behind.complete
+
+
+def test_a_job_without_a_device_waits_for_dependencies_and_room_as_any_other():
+    jobs = [queued(1, gpus=0, waits_for=(7,)), queued(2, gpus=0, disk_bytes=10)]
+    room = DiskRoom("/state", available_bytes=5, free_bytes=5, promised_bytes=0)
+    decision = plan(Snapshot(jobs, [], room, slots=2, most_slots=2), NOW)
+    assert decision.placements == ()
+    codes = [decision.waiting[job].code for job in ("job-1", "job-2")]
+    assert codes == [WaitCode.DEPENDENCY, WaitCode.DISK]

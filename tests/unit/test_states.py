@@ -30,9 +30,12 @@ def test_only_declared_moves_are_legal(before, after):
             check_transition("job", before, after)
 
 
-def test_finished_jobs_stay_finished():
+def test_a_finished_job_can_only_be_tried_again_and_a_completed_one_not_even_that():
     assert {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED} == FINISHED
     assert FINISHED.isdisjoint(ACTIVE)
+    assert TRANSITIONS[JobState.COMPLETED] == frozenset()
+    for state in FINISHED - {JobState.COMPLETED}:
+        assert TRANSITIONS[state] == {JobState.QUEUED}
 
 
 def rows_of(section: str) -> dict[str, str]:

@@ -57,3 +57,6 @@ class CpuInventory:
             for device in self._devices
         )
         return Inventory(devices, "cpu", time.time(), note=self._note)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""

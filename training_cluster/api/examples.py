@@ -34,6 +34,8 @@ STARTED = {
     "wait_reason": None,
     "estimated_start": None,
     "warnings": [],
+    "disk_bytes": 482344960,
+    "pruned": None,
     "links": LINKS,
 }
 QUEUED = {
@@ -111,6 +113,8 @@ JOB = {
             "outcome": None,
             "exit_code": None,
             "stop_reason": None,
+            "resumed_from_step": None,
+            "checkpoint_step": None,
         }
     ],
     "webhook_id": None,
@@ -132,6 +136,22 @@ CANCELLED = {
     "status": "stopping",
     "message": "Training job is being stopped",
 }
+PAUSING = {
+    "job_id": JOB_ID,
+    "status": "stopping",
+    "message": "Training job is saving a checkpoint and being paused",
+    "resumed_from_step": None,
+}
+RESUMED = {
+    "job_id": JOB_ID,
+    "status": "queued",
+    "message": "Training job queued; it goes on from step 120",
+    "resumed_from_step": 120,
+}
+RETRIED = {
+    **RESUMED,
+    "message": "Training job queued again; it goes on from step 120",
+}
 DEVICE = {
     "uuid": GPU_ID,
     "kind": "gpu",
@@ -147,6 +167,23 @@ DEVICE = {
     "power_watts": 540.0,
     "parent_uuid": None,
     "processes": [],
+    "quarantine": None,
+    "tolerance": None,
+}
+QUARANTINE = {
+    "device": GPU_ID,
+    "cause": "person",
+    "reason": "its fan is loud",
+    "since": STARTED_AT,
+    "by": "root",
+    "ends_by_itself": False,
+}
+TOLERANCE = {
+    "device": GPU_ID,
+    "memory_bytes": 734003200,
+    "reason": "a stale process of a display server",
+    "by": "root",
+    "until": None,
 }
 QUEUE = {
     "running": [
@@ -168,6 +205,7 @@ QUEUE = {
             "number": 8,
             "priority": 0,
             "gpus": 1,
+            "disk_bytes": 482344960,
             "queue_position": 1,
             "wait_reason": WAIT,
             "estimated_start": STARTED_AT + 432,
@@ -175,6 +213,13 @@ QUEUE = {
     ],
     "queue_length": 1,
     "devices": [DEVICE],
+    "disk": {
+        "path": "/var/lib/training-cluster",
+        "free_bytes": 214748364800,
+        "promised_bytes": 482344960,
+        "available_bytes": 213729148928,
+        "is_full": False,
+    },
 }
 ABOUT = {
     "name": "training-cluster",

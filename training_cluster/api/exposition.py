@@ -60,6 +60,7 @@ class _Scrape(Collector):
         yield from _queue(figures.census, figures.now)
         yield from _attempts(figures.census)
         yield from _devices(figures.devices)
+        yield from _disk(figures)
         yield from _scheduling(figures)
         yield from _deliveries(figures.census, figures.now)
         yield from _trackers(figures)
@@ -155,8 +156,14 @@ def _devices(devices: Sequence[DeviceStatus]) -> Iterator[Metric]:
         ((key, standing is Standing.LEASED) for key, standing in standings),
     )
     yield _gauge(
+        "device_quarantined",
+        "1 while the device is quarantined, leased or not.",
+        labels,
+        ((key, found.quarantine is not None) for key, found in known),
+    )
+    yield _gauge(
         "device_standing",
-        "1 for the standing the device has: free, leased, held, excluded, busy, faulty.",
+        "1 for the standing the device has.",
         [*labels, "standing"],
         (
             ((*key, each.value), each is standing)
@@ -177,6 +184,14 @@ _READINGS = (
 
 def _scaled(figure: float | None, factor: float) -> float | None:
     return None if figure is None else figure * factor
+
+
+def _disk(figures: Figures) -> Iterator[Metric]:
+    space, full = figures.disk, figures.disk_is_full
+    free, total = [((), space.free_bytes)], [((), space.total_bytes)]
+    yield _gauge("disk_free_bytes", "What jobs may still write on the state's disk.", (), free)
+    yield _gauge("disk_total_bytes", "The size of that disk.", (), total)
+    yield _gauge("disk_full", "1 while submissions are refused for it.", (), [((), full)])
 
 
 def _scheduling(figures: Figures) -> Iterator[Metric]:

@@ -1,32 +1,33 @@
-"""The native API's jobs: submit, list, look, cancel."""
+"""The native API's jobs: submit, list, look."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import Body, Header, Query, Response
 
 from training_cluster.api import examples, render
-from training_cluster.api.auth import Principal
+from training_cluster.api.auth import Caller, Submitter
 from training_cluster.api.examples import shown
+from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.problems import documented
 from training_cluster.api.schemas import TrainRequest
 from training_cluster.api.services import Daemon, answer
 from training_cluster.api.strict_json import StrictJsonRoute
-from training_cluster.api.views import CancelledView, JobPage, JobView, SubmittedView
+from training_cluster.api.views import JobPage, JobView, SubmittedView
 from training_cluster.domain.errors import (
     IdempotencyMismatch,
-    JobAlreadyFinished,
     JobNotFound,
     NoDeviceFree,
     StorageFull,
     StoreUnavailable,
+    TooManyJobs,
 )
 from training_cluster.domain.job import JobState
 from training_cluster.services.jobs import Strategy, Submission
 from training_cluster.store.jobs import LAST
 
-router = APIRouter(route_class=StrictJsonRoute, tags=["jobs"])
+router = LateRouter(route_class=StrictJsonRoute, tags=["jobs"])
 
 _SUBMITTED = {
     "model": SubmittedView,
@@ -56,13 +57,13 @@ _REQUESTS: dict[str, Any] = {
     responses={
         200: _SUBMITTED,
         409: _REJECTED,
-        **documented(IdempotencyMismatch, StorageFull, StoreUnavailable),
+        **documented(IdempotencyMismatch, TooManyJobs, StorageFull, StoreUnavailable),
     },
 )
 async def submit(
     body: Annotated[TrainRequest, Body(openapi_examples=_REQUESTS)],
     daemon: Daemon,
-    user: Principal,
+    caller: Submitter,
     strategy: Annotated[
         Strategy, Query(description="What to do when no device is free; `accept` is `queue`.")
     ] = Strategy.QUEUE,
@@ -79,10 +80,11 @@ async def submit(
     and are leased to it now, `queued` with position and wait reason otherwise."""
     submission = Submission(
         spec=body.to_spec(),
-        user=user,
+        user=caller.name,
         strategy=strategy,
         warnings=body.warnings(daemon.jobs.trackers),
         idempotency_key=idempotency_key,
+        is_admin=caller.is_admin,
     )
     try:
         overview = await daemon.jobs.submit(submission)
@@ -110,9 +112,13 @@ def _rejected(error: NoDeviceFree) -> Response:
 )
 async def list_jobs(
     daemon: Daemon,
-    _: Principal,
+    caller: Caller,
     status: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     user: Annotated[str | None, Query(max_length=128, description="Only this user's.")] = None,
+    kind: Annotated[
+        Literal["train", "export", "evaluate", "download"] | None,
+        Query(description="Only of this kind."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[
         str | None, Query(max_length=64, description="next_cursor of the page before.")
@@ -120,8 +126,10 @@ async def list_jobs(
 ) -> Response:
     """Pages stay stable while jobs are added: the cursor is a position, not an offset."""
     before = LAST if cursor is None else render.decode_cursor(cursor)
-    found = await daemon.jobs.page(state=status, user=user, before=before, limit=limit + 1)
-    return answer(render.page(found, limit))
+    found = await daemon.jobs.page(
+        kind=kind, state=status, user=user, before=before, limit=limit + 1
+    )
+    return answer(render.page(found, limit, caller))
 
 
 @router.get(
@@ -129,24 +137,7 @@ async def list_jobs(
     summary="Look at one job",
     responses=shown(JobView, examples.JOB, JobNotFound),
 )
-async def get_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
-    """Everything known about a job; its id or its number names it."""
-    return answer(render.detail(await daemon.jobs.get(job_id)))
-
-
-@router.delete(
-    "/train/{job_id}",
-    summary="Cancel a queued or running job",
-    responses=shown(CancelledView, examples.CANCELLED, JobNotFound, JobAlreadyFinished),
-)
-async def cancel_job(job_id: str, daemon: Daemon, _: Principal) -> Response:
-    """A queued job is cancelled at once. A running one is told to stop: it may save a checkpoint,
-    then all its processes are ended and its devices freed."""
-    job = await daemon.jobs.cancel(job_id)
-    stopping = job.state is JobState.STOPPING
-    content = {
-        "job_id": job.id,
-        "status": job.state.value,
-        "message": "Training job is being stopped" if stopping else "Training job cancelled",
-    }
-    return answer(content)
+async def get_job(job_id: str, daemon: Daemon, caller: Caller) -> Response:
+    """Everything known about a job; its id or its number names it. What it said when it failed,
+    and where it is told of, is for its owner and admins."""
+    return answer(render.detail(await daemon.jobs.get(job_id), caller))

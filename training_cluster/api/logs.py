@@ -7,25 +7,36 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Query, Response
+from fastapi import Header, HTTPException, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from training_cluster.api import sse
-from training_cluster.api.auth import Principal
+from training_cluster.api.auth import Caller
+from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.problems import documented
-from training_cluster.api.services import Daemon
-from training_cluster.domain.errors import FieldProblem, InvalidRequest, JobNotFound, NotFound
+from training_cluster.api.services import Daemon, Services
+from training_cluster.api.streams import HoldsStream
+from training_cluster.domain.errors import (
+    FieldProblem,
+    InvalidRequest,
+    JobNotFound,
+    NotFound,
+    Pruned,
+    TooManyStreams,
+)
 from training_cluster.domain.job import FINISHED, Attempt
+from training_cluster.domain.principal import Principal
 from training_cluster.services import log_files
 from training_cluster.services.jobs import Overview
 from training_cluster.services.log_follow import Start
 from training_cluster.services.log_tail import LogPiece, PieceKind
 from training_cluster.services.log_text import readable
 
-router = APIRouter(tags=["jobs"])
+router = LateRouter(tags=["jobs"])
 
 _TEXT = "text/plain; charset=utf-8"
 _BLOCK = 256 << 10
@@ -88,12 +99,12 @@ _Tail = Annotated[int | None, Query(ge=0, le=100_000, description="Last lines.")
     "/train/{job_id}/logs",
     summary="Read what the trainer printed",
     response_class=PlainTextResponse,
-    responses={200: _LOG, 206: _PARTIAL, 416: _UNSATISFIABLE, **documented(JobNotFound)},
+    responses={200: _LOG, 206: _PARTIAL, 416: _UNSATISFIABLE, **documented(JobNotFound, Pruned)},
 )
 async def get_logs(
     job_id: str,
     daemon: Daemon,
-    _: Principal,
+    caller: Caller,
     attempt: _AttemptNumber = None,
     tail: _Tail = None,
     offset: Annotated[
@@ -107,7 +118,7 @@ async def get_logs(
     readable: without escape sequences, progress bars in their last state. Offsets and `Range`
     count the bytes the trainer wrote. An answer can be empty although `X-Next-Offset` moves on:
     over states of a progress bar that are gone."""
-    overview = await daemon.jobs.get(job_id)
+    overview = await _own(daemon, job_id, caller)
     chosen = _choose(overview, attempt)
     headers = {"X-Job-Status": overview.job.state.value, "Accept-Ranges": "bytes"}
     if chosen is not None:
@@ -128,13 +139,14 @@ async def get_logs(
     responses={
         200: sse.documented(_STREAM, "The log as it grows, through all attempts."),
         204: {"description": "The client has seen the end of the job: nothing follows."},
-        **documented(JobNotFound),
+        **documented(JobNotFound, TooManyStreams, Pruned),
     },
 )
 async def stream_logs(
     job_id: str,
     daemon: Daemon,
-    _: Principal,
+    caller: Caller,
+    _: HoldsStream,
     attempt: _AttemptNumber = None,
     tail: _Tail = None,
     offset: Annotated[int, Query(ge=0, le=1 << 60, description="First byte.")] = 0,
@@ -144,7 +156,7 @@ async def stream_logs(
     readable log), `bar` (the present state of a line being written, at most one a second),
     `attempt` (an attempt's log begins) and `end` (with the job's status). Begins at the start of
     the latest attempt's log, or at its last `tail` lines, or at `offset`."""
-    overview = await daemon.jobs.get(job_id)
+    overview = await _own(daemon, job_id, caller)
     if last_event_id == _END_ID and overview.job.state in FINISHED:
         return Response(status_code=204)  # tells an EventSource to come back no more
     if last_event_id and last_event_id != _END_ID:
@@ -155,7 +167,23 @@ async def stream_logs(
     return sse.respond(_frames(daemon.logs.follow(overview, start)))
 
 
+async def _own(daemon: Services, job_id: str, caller: Principal) -> Overview:
+    """A job whose logs the caller may read: they show data. Raises JobNotFound and Forbidden."""
+    overview = await daemon.jobs.get(job_id)
+    caller.require_ownership(overview.job.user, f"the log of job {overview.job.number}")
+    return overview
+
+
 def _choose(overview: Overview, number: int | None) -> Attempt | None:
+    chosen = _find(overview, number)
+    pruned = (overview.job.pruned or {}).get("logs")
+    if chosen is not None and pruned is not None and not _path(chosen).exists():
+        day = datetime.fromtimestamp(pruned["at"], UTC).strftime("%Y-%m-%d")
+        raise Pruned(f"the logs of job {overview.job.number} were removed on {day} to make room")
+    return chosen
+
+
+def _find(overview: Overview, number: int | None) -> Attempt | None:
     if number is None:
         return overview.attempts[-1] if overview.attempts else None
     for attempt in overview.attempts:

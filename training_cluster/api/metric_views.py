@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from training_cluster.api.examples import GPU_ID, JOB_ID, STARTED_AT
+from training_cluster.api.shape import Shape
 from training_cluster.domain.event import EventType
 from training_cluster.domain.job import JobState
 from training_cluster.domain.metric import LineSource
 
 
-class CurveView(BaseModel):
+class CurveView(Shape):
     """One metric by growing step; times are Unix seconds. `points` counts those of the whole
     curve, of which those that matter for its look are here when it is `downsampled`."""
 
@@ -24,7 +23,7 @@ class CurveView(BaseModel):
     downsampled: bool
 
 
-class CurvesView(BaseModel):
+class CurvesView(Shape):
     """What a job has measured: all names, and the curves that were asked for."""
 
     job_id: str
@@ -33,7 +32,7 @@ class CurvesView(BaseModel):
     curves: list[CurveView]
 
 
-class LineView(BaseModel):
+class LineView(Shape):
     """One logged line. `step` is the optimizer step, or the number of the sample for telemetry;
     `time` is Unix seconds."""
 
@@ -45,14 +44,14 @@ class LineView(BaseModel):
     values: dict[str, float]
 
 
-class LinesView(BaseModel):
+class LinesView(Shape):
     """Lines in the order they were logged; `next_cursor` is null when there are no more yet."""
 
     lines: list[LineView]
     next_cursor: str | None
 
 
-class EventView(BaseModel):
+class EventView(Shape):
     """One fact. `sequence` grows; `time` is Unix seconds; `job` is the job's number."""
 
     sequence: int
@@ -64,7 +63,7 @@ class EventView(BaseModel):
     data: dict[str, Any]
 
 
-class EventsView(BaseModel):
+class EventsView(Shape):
     """Events, oldest first; ask for those after `next` to go on."""
 
     events: list[EventView]

@@ -7,24 +7,26 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import pydantic_core
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from training_cluster.api import metric_csv, metric_views, sse
-from training_cluster.api.auth import Principal
+from training_cluster.api.auth import Caller
+from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.metric_views import CurvesView, LinesView
 from training_cluster.api.negotiation import wants_csv
 from training_cluster.api.problems import documented
 from training_cluster.api.render import decode_cursor, encode_cursor
 from training_cluster.api.services import Daemon, answer
-from training_cluster.domain.errors import JobNotFound
+from training_cluster.api.streams import HoldsStream
+from training_cluster.domain.errors import JobNotFound, TooManyStreams
 from training_cluster.domain.job import Job
 from training_cluster.domain.metric import Curve, MetricLine
 from training_cluster.services.curves import Curves, Measured
 from training_cluster.services.feed import Item
 from training_cluster.services.history import History, Over
 
-router = APIRouter(tags=["metrics"])
+router = LateRouter(tags=["metrics"])
 
 LAST = 2**62
 _CURSOR = "line"
@@ -55,7 +57,7 @@ _FORMS: dict[str, Any] = {
 async def get_metrics(
     job_id: str,
     daemon: Daemon,
-    _: Principal,
+    _: Caller,
     names: Annotated[
         list[str] | None,
         Query(max_length=100, description="Only these, also `a,b`. None: all there are."),
@@ -164,13 +166,13 @@ def _csv(curves: Curves, job: Job, names: Sequence[str], *, merge: bool) -> Resp
     response_class=StreamingResponse,
     responses={
         200: sse.documented(_STREAM_EXAMPLE, "Server-sent events, until the job has ended."),
-        **documented(JobNotFound),
+        **documented(JobNotFound, TooManyStreams),
     },
 )
 async def follow_metrics(
     job_id: str,
     daemon: Daemon,
-    _: Principal,
+    _: HoldsStream,
     after: Annotated[int, Query(ge=0, le=LAST, description="The sequence to go on behind.")] = 0,
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:

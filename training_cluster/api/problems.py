@@ -9,15 +9,24 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_problem.error import Problem
 from fastapi_problem.handler import ExceptionHandler, add_exception_handler
-from pydantic import BaseModel
+from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Match
 
+from training_cluster.api.dialects.errors import forget_what_is_never_said, in_dialect
+from training_cluster.api.shape import Shape
+from training_cluster.api.wording import field_error
 from training_cluster.domain.errors import (
     AccessDenied,
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
+    Pruned,
     StorageFull,
+    TooMany,
     TrainingClusterError,
     Unavailable,
 )
@@ -28,15 +37,18 @@ log = structlog.get_logger(__name__)
 STATUS: tuple[tuple[type[TrainingClusterError], int], ...] = (
     (InvalidRequest, 422),
     (AccessDenied, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
+    (TooMany, 429),
     (Unavailable, 503),
+    (Pruned, 410),
     (StorageFull, 507),
     (TrainingClusterError, 500),
 )
 
 
-class FieldProblemView(BaseModel):
+class FieldProblemView(Shape):
     """What is wrong with one field and what would be right."""
 
     field: str
@@ -44,7 +56,7 @@ class FieldProblemView(BaseModel):
     expected: str | None = None
 
 
-class ProblemView(BaseModel):
+class ProblemView(Shape):
     """RFC 9457 problem details; `code` is the stable word for programs."""
 
     type: str
@@ -53,22 +65,20 @@ class ProblemView(BaseModel):
     detail: str | None = None
     code: str
     hint: str | None = None
-    errors: list[FieldProblemView] = []
+    errors: list[FieldProblemView] = Field([])
 
 
 def install(app: FastAPI) -> None:
     """Have every error of the app answered as a problem."""
-    handler = ExceptionHandler(
-        handlers={
-            TrainingClusterError: _ours,
-            RequestValidationError: _invalid,
-            HTTPException: _http,
-            Exception: _bug,
-        }
-    )
-    add_exception_handler(app, handler, generic_swagger_defaults=False)
-    app.add_exception_handler(TrainingClusterError, handler)
+    add_exception_handler(app, _handler, generic_swagger_defaults=False)
+    for expected in (TrainingClusterError, ClientDisconnect):
+        app.add_exception_handler(expected, _handler)
     _describe_problems(app)
+
+
+def response(request: Request, error: TrainingClusterError) -> Response:
+    """The answer to one of our errors, for what answers outside of the routes."""
+    return _handler(request, error)
 
 
 def _describe_problems(app: FastAPI) -> None:
@@ -81,6 +91,8 @@ def _describe_problems(app: FastAPI) -> None:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(schema.pop("$defs", {}))
         schemas["ProblemView"] = schema
+        for path, operations in document["paths"].items():
+            forget_what_is_never_said(path, operations)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -102,6 +114,8 @@ def _ours(_: ExceptionHandler, request: Request, error: TrainingClusterError) ->
     headers = {}
     if isinstance(error, AccessDenied):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after_seconds)
     status = status_of(error)
     if status >= 500:
         log.error("request failed", action="api.error", path=request.url.path, why=error.message)
@@ -113,8 +127,9 @@ def _ours(_: ExceptionHandler, request: Request, error: TrainingClusterError) ->
     return problem
 
 
-def _invalid(_: ExceptionHandler, __: Request, error: RequestValidationError) -> Problem:
-    errors = [_field_error(item) for item in error.errors()]
+def _invalid(_: ExceptionHandler, request: Request, error: RequestValidationError) -> Problem:
+    of_job = request.url.path.endswith("/train")
+    errors = [field_error(item, of_job=of_job) for item in error.errors()]
     problem = Problem(
         title="The request is not valid",
         type_="invalid_request",
@@ -125,54 +140,50 @@ def _invalid(_: ExceptionHandler, __: Request, error: RequestValidationError) ->
     return problem
 
 
-def _field_error(item: Any) -> dict[str, str | None]:
-    where = [str(part) for part in item["loc"]]
-    field = ".".join(where[1:]) or (where[0] if where else "body")
-    return {"field": field, "message": item["msg"], "expected": _expected(item)}
-
-
-_BOUNDS = {
-    "ge": "at least {}",
-    "gt": "more than {}",
-    "le": "at most {}",
-    "lt": "less than {}",
-    "min_length": "at least {} long",
-    "max_length": "at most {} long",
-    "pattern": "text matching {}",
-    "expected": "{}",
-}
-
-
-def _expected(item: Any) -> str | None:
-    """What would be right, from what pydantic knows of the rule that was broken."""
-    if item["type"] == "extra_forbidden":
-        return "only documented fields; further trainer keys go into `overrides`"
-    context = item.get("ctx") or {}
-    words = [text.format(context[key]) for key, text in _BOUNDS.items() if key in context]
-    return ", ".join(words) or None
-
-
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _HTTP_CODES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
+    415: "unsupported_body",
     416: "range_not_satisfiable",
 }
 
 
 def _http(_: ExceptionHandler, request: Request, error: Any) -> Problem:
     code = _HTTP_CODES.get(error.status_code, "http_error")
-    detail = str(error.detail)
+    detail, headers = str(error.detail), dict(error.headers or {})
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path}; GET / lists what there is"
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_at(request))
+        detail = f"{request.method} is not taken at {request.url.path}, only {headers['Allow']}"
     problem = Problem(
         title=str(error.detail),
         type_=code,
         detail=detail,
         status=error.status_code,
-        headers=dict(error.headers or {}),
+        headers=headers,
     )
     problem.extras = {"code": code}
+    return problem
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What a path takes; the exception knows the methods of one route of it."""
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    routes = request.app.routes
+    return [
+        scope["method"]
+        for scope in asked
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
+
+
+def _gone(_: ExceptionHandler, __: Request, ___: Exception) -> Problem:
+    """Who has hung up in the middle of a request hears nothing, and nothing is wrong here."""
+    problem = Problem(title="The request is not complete", type_="incomplete_request", status=400)
+    problem.extras = {"code": "incomplete_request"}
     return problem
 
 
@@ -187,6 +198,18 @@ def _bug(_: ExceptionHandler, request: Request, error: Exception) -> Problem:
     )
     problem.extras = {"code": "internal_error"}
     return problem
+
+
+_handler = ExceptionHandler(
+    handlers={
+        TrainingClusterError: _ours,
+        RequestValidationError: _invalid,
+        HTTPException: _http,
+        ClientDisconnect: _gone,
+        Exception: _bug,
+    },
+    post_hooks=[in_dialect],
+)
 
 
 def documented(*errors: type[TrainingClusterError]) -> dict[int | str, dict[str, Any]]:
@@ -208,4 +231,4 @@ def documented(*errors: type[TrainingClusterError]) -> dict[int | str, dict[str,
     return found
 
 
-__all__ = ["STATUS", "ProblemView", "documented", "install", "status_of"]
+__all__ = ["STATUS", "ProblemView", "documented", "install", "response", "status_of"]

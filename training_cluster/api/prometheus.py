@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 
-from training_cluster.api.auth import Principal
+from training_cluster.api.auth import Caller
+from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.request_metrics import RequestMetrics
 from training_cluster.api.services import Daemon
 
-router = APIRouter(tags=["status"])
+router = LateRouter(tags=["status"])
 
 _OPENMETRICS = "application/openmetrics-text"
 _EXAMPLE = """\
@@ -37,7 +38,7 @@ _DOCUMENTED = {
 async def scrape(
     request: Request,
     daemon: Daemon,
-    _: Principal,
+    _: Caller,
     accept: Annotated[str, Header(description=f"`{_OPENMETRICS}` for OpenMetrics")] = "",
 ) -> Response:
     """Queue, attempts, devices, scheduling, deliveries, trackers and HTTP. Names and meanings are

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -14,6 +13,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from training_cluster.api.overrides import Count, Overrides
+from training_cluster.api.strict_model import Strict
 from training_cluster.domain.spec import JobSpec
 
 TRACKERS = ("mlflow", "wandb")
@@ -25,17 +26,27 @@ def _text(value: object) -> object:
     return str(value) if is_number else value
 
 
+# no control characters, no breaks of lines, nothing that turns the direction of reading
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+LABEL_PATTERN = rf"^[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"
+MODULES_PATTERN = r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$"
+HUB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+HUB_DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+REVISION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
+HUB_TOKEN_PATTERN = r"^[A-Za-z0-9_.-]{1,256}$"  # noqa: S105
+
 Label = Annotated[
     str,
     BeforeValidator(_text),
-    StringConstraints(
-        min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"
-    ),
+    StringConstraints(min_length=1, max_length=128, pattern=LABEL_PATTERN),
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Modules = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$", max_length=512)
-]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+DatasetKey = Annotated[str, StringConstraints(pattern=DATASET_PATTERN)]
+Revision = Annotated[str, StringConstraints(pattern=REVISION_PATTERN)]
+HubToken = Annotated[str, StringConstraints(pattern=HUB_TOKEN_PATTERN)]
+Modules = Annotated[str, StringConstraints(pattern=MODULES_PATTERN, max_length=512)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
 
@@ -65,70 +76,7 @@ Backend = Annotated[
         }
     ),
 ]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
 JobKey = Annotated[str, BeforeValidator(_text), StringConstraints(min_length=1, max_length=64)]
-
-
-class Strict(BaseModel):
-    """Unknown fields, NaN and infinities are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Overrides(Strict):
-    """Further LLaMA-Factory keys a request may set; whatever is not here is refused."""
-
-    max_steps: Count | None = None
-    warmup_ratio: Share | None = None
-    warmup_steps: int | None = Field(None, ge=0, le=10_000_000)
-    weight_decay: Share | None = None
-    max_grad_norm: float | None = Field(None, ge=0, le=1000)
-    adam_beta1: Share | None = None
-    adam_beta2: Share | None = None
-    adam_epsilon: float | None = Field(None, gt=0, le=1)
-    lr_scheduler_type: (
-        Literal[
-            "linear",
-            "cosine",
-            "cosine_with_restarts",
-            "polynomial",
-            "constant",
-            "constant_with_warmup",
-            "inverse_sqrt",
-        ]
-        | None
-    ) = None
-    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adamw_8bit"] | None = (
-        None
-    )
-    seed: int | None = Field(None, ge=0, le=2**32 - 1)
-    logging_steps: int | None = Field(None, ge=1, le=100_000)
-    save_total_limit: int | None = Field(None, ge=1, le=1000)
-    eval_steps: Count | None = None
-    eval_strategy: Literal["no", "steps", "epoch"] | None = None
-    val_size: float | None = Field(None, ge=0, lt=1)
-    per_device_eval_batch_size: int | None = Field(None, ge=1, le=4096)
-    packing: bool | None = None
-    neat_packing: bool | None = None
-    train_on_prompt: bool | None = None
-    mask_history: bool | None = None
-    bf16: bool | None = None
-    fp16: bool | None = None
-    gradient_checkpointing: bool | None = None
-    flash_attn: Literal["auto", "disabled", "sdpa", "fa2"] | None = None
-    quantization_bit: Literal[4, 8] | None = None
-    neftune_noise_alpha: float | None = Field(None, ge=0, le=100)
-    use_rslora: bool | None = None
-    use_dora: bool | None = None
-    loraplus_lr_ratio: float | None = Field(None, gt=0, le=1000)
-    freeze_trainable_layers: int | None = Field(None, ge=-1000, le=1000)
-    pref_beta: Share | None = None
-    pref_loss: Literal["sigmoid", "hinge", "ipo", "kto_pair", "orpo", "simpo"] | None = None
-    pref_ftx: float | None = Field(None, ge=0, le=100)
-    label_smoothing_factor: Share | None = None
-    preprocessing_num_workers: int | None = Field(None, ge=1, le=64)
-    dataloader_num_workers: int | None = Field(None, ge=0, le=64)
 
 
 class Tracking(Strict):
@@ -168,12 +116,19 @@ class TrainRequest(Strict):
         "Qwen/Qwen2.5-1.5B-Instruct",
         min_length=1,
         max_length=1024,
-        description="A hub id `owner/name`, or a directory below a configured model root.",
+        description="A hub id `owner/name`, a directory below a model root, a registered "
+        "model `name@version`, or the checkpoint of a job that is over, `job:7@step-100`.",
     )
-    dataset_version: Name = Field("v1.0", description="A registered dataset version.")
+    dataset_version: DatasetKey = Field(
+        "v1.0",
+        description="A version registered in a folder, or a dataset that was handed in: "
+        "`name@version`, a name, or an id.",
+    )
     template: Name = Field("qwen", description="LLaMA-Factory's name of the prompt format.")
     recipe: Name = Field("lora_sft", description="A recipe of configs/recipes.")
-    stage: Literal["sft", "dpo", "pt"] | None = Field(None, description="None: the recipe's.")
+    stage: Literal["sft", "dpo", "kto", "pt"] | None = Field(
+        None, description="None: the recipe's."
+    )
     finetuning_type: Literal["lora", "full", "freeze"] | None = Field(
         None, description="None: the recipe's."
     )
@@ -238,6 +193,22 @@ class TrainRequest(Strict):
             for name in self.to_spec().trackers
             if name not in trackers
         )
+
+
+class QuarantineRequest(Strict):
+    """An admin keeping a device out of the queue until somebody releases it."""
+
+    reason: Label = Field(examples=["its fan is loud"])
+
+
+class ToleranceRequest(Strict):
+    """An admin waving foreign memory through."""
+
+    reason: Label = Field(examples=["a stale process of a display server"])
+    memory_mib: int = Field(gt=0, le=1 << 20, description="So much may be in use by others.")
+    seconds: float | None = Field(
+        None, gt=0, le=366 * 86400, description="None: until it is taken back."
+    )
 
 
 class HoldRequest(Strict):

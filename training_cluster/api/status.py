@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
 from training_cluster import __version__
 from training_cluster.api import examples, render
-from training_cluster.api.auth import Principal
+from training_cluster.api.auth import Caller
 from training_cluster.api.examples import shown
+from training_cluster.api.late_routes import LateRouter
+from training_cluster.api.links import link
+from training_cluster.api.pages import PAGE_HEADERS, is_browser
 from training_cluster.api.services import Daemon, Services, answer
 from training_cluster.api.views import AboutView, AliveView, QueueStateView, ReadyView
 from training_cluster.ui.page import overview_page
 
-router = APIRouter(tags=["status"])
+router = LateRouter(tags=["status"])
 
 _LINKS = {
     "train": "/train",
@@ -34,15 +37,17 @@ _LINKS = {
     summary="What is here",
     responses=shown(AboutView, examples.ABOUT),
 )
-async def front_door(request: Request, daemon: Daemon, _: Principal) -> Response:
+async def front_door(request: Request, daemon: Daemon, caller: Caller) -> Response:
     """JSON for programs; a browser gets a page."""
     content = await _about(daemon)
-    if "text/html" in request.headers.get("accept", ""):
+    if is_browser(request.headers):
         state = render.queue_state(await daemon.queue.state())
         recent = await daemon.jobs.page(state=None, user=None, before=2**62, limit=20)
-        shown = [render.summary(job) for job in recent]
+        shown = [render.summary(job, caller) for job in recent]
         origin = str(request.base_url).rstrip("/")
-        return HTMLResponse(overview_page(content, state, shown, origin), headers=_PAGE_HEADERS)
+        return HTMLResponse(
+            overview_page(content, state, shown, origin, caller.name), headers=PAGE_HEADERS
+        )
     return answer(content)
 
 
@@ -58,13 +63,6 @@ _READY = {
         },
     ],
 }
-_PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 async def _about(daemon: Services) -> dict[str, Any]:
@@ -78,12 +76,12 @@ async def _about(daemon: Services) -> dict[str, Any]:
         "running": len(view["running"]),
         "devices": view["devices"],
         "device_note": inventory.fault or inventory.note,
-        "links": _LINKS,
+        "links": {name: link(path) for name, path in _LINKS.items()},
     }
 
 
 @router.get("/queue", summary="The queue", responses=shown(QueueStateView, examples.QUEUE))
-async def get_queue(daemon: Daemon, _: Principal) -> Response:
+async def get_queue(daemon: Daemon, _: Caller) -> Response:
     """What runs, what waits in which order and why, and the devices."""
     return answer(render.queue_state(await daemon.queue.state()))
 
@@ -99,7 +97,7 @@ async def alive() -> Response:
     summary="Can the daemon do its work",
     responses={**shown(ReadyView, _READY), 503: {"model": ReadyView}},
 )
-async def ready(daemon: Daemon, _: Principal) -> Response:
+async def ready(daemon: Daemon, _: Caller) -> Response:
     """The store is writable, the scheduler runs, devices can be read; 503 when one does not.
     Trackers are shown too, but nothing waits for them."""
     checks = await daemon.health.checks()

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import Field
 
-from training_cluster.domain.device import Standing
+from training_cluster.api.shape import Shape
+from training_cluster.domain.device import QuarantineCause, Standing
 from training_cluster.domain.job import JobState
 from training_cluster.store.tracker_runs import RunState
 
 
-class WaitReasonView(BaseModel):
+class WaitReasonView(Shape):
     """Why a job waits: a code for programs, a sentence for people."""
 
     code: str
     message: str
 
 
-class SubmittedView(BaseModel):
+class SubmittedView(Shape):
     """The answer to a submission. Times are Unix seconds."""
 
     job_id: str
@@ -28,11 +29,11 @@ class SubmittedView(BaseModel):
     queue_position: int | None = None
     wait_reason: WaitReasonView | None = None
     estimated_start: float | None = None
-    warnings: list[str] = []
-    links: dict[str, str] = {}
+    warnings: list[str] = Field([])
+    links: dict[str, str] = Field({})
 
 
-class ProgressView(BaseModel):
+class ProgressView(Shape):
     """How far the job is. Steps are optimizer steps."""
 
     step: int
@@ -43,7 +44,7 @@ class ProgressView(BaseModel):
     remaining_seconds: float | None
 
 
-class ErrorView(BaseModel):
+class ErrorView(Shape):
     """Why a job failed and what to do about it."""
 
     code: str
@@ -51,8 +52,9 @@ class ErrorView(BaseModel):
     hint: str
 
 
-class AttemptView(BaseModel):
-    """One execution of a job. Times are Unix seconds."""
+class AttemptView(Shape):
+    """One execution of a job. Times are Unix seconds. It went on from the checkpoint at
+    `resumed_from_step`; the last complete one it left is at `checkpoint_step`."""
 
     attempt: int
     devices: list[str]
@@ -61,10 +63,13 @@ class AttemptView(BaseModel):
     outcome: str | None
     exit_code: int | None
     stop_reason: str | None
+    resumed_from_step: int | None
+    checkpoint_step: int | None
 
 
-class JobSummary(BaseModel):
-    """A job as lists show it. Times are Unix seconds."""
+class JobSummary(Shape):
+    """A job as lists show it. Times are Unix seconds; `disk_bytes` is what an attempt is likely to
+    write, `pruned` what of it was removed since, each with time and bytes."""
 
     job_id: str
     number: int
@@ -79,10 +84,12 @@ class JobSummary(BaseModel):
     error: ErrorView | None
     result: dict[str, Any] | None
     warnings: list[str]
+    disk_bytes: int
+    pruned: dict[str, Any] | None
     links: dict[str, str]
 
 
-class RunView(BaseModel):
+class RunView(Shape):
     """The job's record at a tracker. `lines` is how many metric lines it has been given."""
 
     tracker: str
@@ -108,14 +115,14 @@ class JobView(JobSummary):
     runs: list[RunView]
 
 
-class JobPage(BaseModel):
+class JobPage(Shape):
     """Jobs, newest first; `next_cursor` is null on the last page."""
 
     jobs: list[JobSummary]
     next_cursor: str | None
 
 
-class CancelledView(BaseModel):
+class CancelledView(Shape):
     """The answer to a cancellation."""
 
     job_id: str
@@ -123,7 +130,49 @@ class CancelledView(BaseModel):
     message: str
 
 
-class DeviceView(BaseModel):
+class QuarantineView(Shape):
+    """Why a device is kept out of the queue since when (Unix seconds); `by` is the person who said
+    so, null for the daemon; `ends_by_itself` after enough healthy readings."""
+
+    device: str
+    cause: QuarantineCause
+    reason: str
+    since: float
+    by: str | None
+    ends_by_itself: bool
+
+
+class ToleranceView(Shape):
+    """Foreign memory in bytes that was waved through; `until` is Unix seconds, null for no end."""
+
+    device: str
+    memory_bytes: int
+    reason: str
+    by: str
+    until: float | None
+
+
+class PausedView(Shape):
+    """The answer to a pause. `resumed_from_step` is where the job will go on, 0 for its start;
+    null while it is still saving."""
+
+    job_id: str
+    status: Literal["paused", "stopping"]
+    message: str
+    resumed_from_step: int | None
+
+
+class ResumedView(Shape):
+    """The answer to a resume or a retry. `resumed_from_step` is where the job goes on, 0 for its
+    start."""
+
+    job_id: str
+    status: Literal["queued"]
+    message: str
+    resumed_from_step: int
+
+
+class DeviceView(Shape):
     """A device: memory in bytes, temperature in °C, power in W, utilisation in %."""
 
     uuid: str
@@ -140,21 +189,24 @@ class DeviceView(BaseModel):
     power_watts: float | None
     parent_uuid: str | None
     processes: list[dict[str, Any]]
+    quarantine: QuarantineView | None
+    tolerance: ToleranceView | None
 
 
-class QueuedView(BaseModel):
+class QueuedView(Shape):
     """A waiting job in queue order."""
 
     job_id: str
     number: int
     priority: int
     gpus: int
+    disk_bytes: int
     queue_position: int
     wait_reason: WaitReasonView
     estimated_start: float | None
 
 
-class RunningView(BaseModel):
+class RunningView(Shape):
     """A job that holds devices."""
 
     job_id: str
@@ -168,16 +220,28 @@ class RunningView(BaseModel):
     progress: ProgressView | None
 
 
-class QueueStateView(BaseModel):
+class DiskView(Shape):
+    """The disk of the state directory, in bytes: what is free, what running jobs will still write,
+    and what is left for new ones without the reserve."""
+
+    path: str
+    free_bytes: int
+    promised_bytes: int
+    available_bytes: int
+    is_full: bool
+
+
+class QueueStateView(Shape):
     """The queue: what runs, what waits and why, and the devices."""
 
     running: list[RunningView]
     queued: list[QueuedView]
     queue_length: int
     devices: list[DeviceView]
+    disk: DiskView | None
 
 
-class DevicesView(BaseModel):
+class DevicesView(Shape):
     """All devices; `source` is nvml or cpu, `fault` is set when they cannot be read at all."""
 
     devices: list[DeviceView]
@@ -186,7 +250,7 @@ class DevicesView(BaseModel):
     fault: str | None
 
 
-class HoldView(BaseModel):
+class HoldView(Shape):
     """A hold; `until` is Unix seconds, null for no end."""
 
     device: str
@@ -195,14 +259,14 @@ class HoldView(BaseModel):
     until: float | None
 
 
-class ReleasedView(BaseModel):
+class ReleasedView(Shape):
     """Whether there was a hold to release."""
 
     device: str
     released: bool
 
 
-class AboutView(BaseModel):
+class AboutView(Shape):
     """The daemon in a few words."""
 
     name: str
@@ -214,13 +278,13 @@ class AboutView(BaseModel):
     links: dict[str, str]
 
 
-class AliveView(BaseModel):
+class AliveView(Shape):
     """The process answers."""
 
     status: Literal["ok"]
 
 
-class CheckView(BaseModel):
+class CheckView(Shape):
     """One part of the daemon; the work goes on without one that is not `required`."""
 
     name: str
@@ -229,7 +293,7 @@ class CheckView(BaseModel):
     required: bool
 
 
-class ReadyView(BaseModel):
+class ReadyView(Shape):
     """Every part on which scheduling depends."""
 
     status: Literal["ready", "not ready"]

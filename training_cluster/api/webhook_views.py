@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from training_cluster.api.examples import JOB_ID, STARTED_AT
-from training_cluster.api.schemas import Label, Strict, Url
+from training_cluster.api.schemas import Label, Url
+from training_cluster.api.shape import Shape
+from training_cluster.api.strict_model import Strict
 from training_cluster.domain.webhook import DeliveryState
 
 EventName = Literal[
@@ -17,8 +19,12 @@ EventName = Literal[
     "job.completed",
     "job.failed",
     "job.cancelled",
+    "job.paused",
+    "job.resumed",
+    "job.retried",
     "job.preempted",
     "job.retrying",
+    "job.stalled",
     "device.quarantined",
 ]
 Remark = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -44,7 +50,7 @@ class ReplayRequest(Strict):
     since: float = Field(0.0, ge=0, le=1e11, description="Unix seconds; 0: all there are.")
 
 
-class WebhookView(BaseModel):
+class WebhookView(Shape):
     """A webhook; `url` is masked, `format` is standard, slack or apprise. Times are Unix
     seconds. `job_id` is set for the receiver that a job named itself."""
 
@@ -68,20 +74,20 @@ class UnveiledView(WebhookView):
     secret: str | None
 
 
-class WebhooksView(BaseModel):
+class WebhooksView(Shape):
     """The webhooks a user may see, oldest first."""
 
     webhooks: list[WebhookView]
 
 
-class DeletedView(BaseModel):
+class DeletedView(Shape):
     """The webhook that was told of events until now."""
 
     webhook_id: str
     deleted: bool
 
 
-class DeliveryView(BaseModel):
+class DeliveryView(Shape):
     """One event on its way to one webhook. Times are Unix seconds; `next_at` is the next try."""
 
     delivery: int
@@ -106,14 +112,14 @@ class DeliveryDetailView(DeliveryView):
     body: str | None
 
 
-class DeliveryPage(BaseModel):
+class DeliveryPage(Shape):
     """Deliveries, newest first; `next_cursor` is null on the last page."""
 
     deliveries: list[DeliveryView]
     next_cursor: str | None
 
 
-class ReplayedView(BaseModel):
+class ReplayedView(Shape):
     """How many deliveries are made again."""
 
     webhook_id: str

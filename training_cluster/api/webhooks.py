@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import Body, Path, Query, Response
 
 from training_cluster.api import render, webhook_views
-from training_cluster.api.auth import Principal
+from training_cluster.api.auth import Submitter
 from training_cluster.api.examples import shown
+from training_cluster.api.late_routes import LateRouter
+from training_cluster.api.links import link
 from training_cluster.api.problems import documented
 from training_cluster.api.services import Daemon, answer
 from training_cluster.api.strict_json import StrictJsonRoute
@@ -29,7 +31,7 @@ from training_cluster.domain.webhook import Delivery, DeliveryState, Webhook
 from training_cluster.services.webhooks import NewWebhook, Unveiled
 from training_cluster.store.deliveries import NEWEST
 
-router = APIRouter(route_class=StrictJsonRoute, tags=["webhooks"])
+router = LateRouter(route_class=StrictJsonRoute, tags=["webhooks"])
 
 WebhookId = Annotated[str, Path(max_length=64)]
 DeliveryNumber = Annotated[int, Path(ge=1, le=2**62)]
@@ -49,18 +51,17 @@ _CREATED = {
 async def create_webhook(
     body: Annotated[WebhookRequest, Body(openapi_examples=webhook_views.REQUESTS)],
     daemon: Daemon,
-    user: Principal,
+    caller: Submitter,
 ) -> Response:
     """The secret that signs notifications (Standard Webhooks) is in this answer and in no other;
     Slack's messages are not signed."""
     wanted = NewWebhook(
         url=body.url,
-        user=user,
         events=tuple(body.events),
         only_user=body.only_user,
         description=body.description,
     )
-    return answer(_unveiled(await daemon.webhooks.create(wanted)), 201)
+    return answer(_unveiled(await daemon.webhooks.create(wanted, caller)), 201)
 
 
 @router.get(
@@ -68,9 +69,9 @@ async def create_webhook(
     summary="List subscriptions",
     responses=shown(WebhooksView, {"webhooks": [webhook_views.WEBHOOK]}),
 )
-async def list_webhooks(daemon: Daemon, user: Principal) -> Response:
+async def list_webhooks(daemon: Daemon, caller: Submitter) -> Response:
     """One's own, oldest first; administrators see everybody's."""
-    found = await daemon.webhooks.visible(user)
+    found = await daemon.webhooks.visible(caller)
     return answer({"webhooks": [_webhook(hook) for hook in found]})
 
 
@@ -79,9 +80,9 @@ async def list_webhooks(daemon: Daemon, user: Principal) -> Response:
     summary="Look at one webhook",
     responses=shown(WebhookView, webhook_views.WEBHOOK, WebhookNotFound),
 )
-async def get_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal) -> Response:
+async def get_webhook(webhook_id: WebhookId, daemon: Daemon, caller: Submitter) -> Response:
     """A subscription, or the receiver that a job named itself."""
-    return answer(_webhook(await daemon.webhooks.get(webhook_id, user)))
+    return answer(_webhook(await daemon.webhooks.get(webhook_id, caller)))
 
 
 @router.delete(
@@ -89,9 +90,9 @@ async def get_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal) ->
     summary="Unsubscribe",
     responses=shown(DeletedView, webhook_views.DELETED, WebhookNotFound),
 )
-async def delete_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal) -> Response:
+async def delete_webhook(webhook_id: WebhookId, daemon: Daemon, caller: Submitter) -> Response:
     """Its address and secret are forgotten, and what still waits for it is dropped."""
-    await daemon.webhooks.delete(webhook_id, user)
+    await daemon.webhooks.delete(webhook_id, caller)
     return answer({"webhook_id": webhook_id, "deleted": True})
 
 
@@ -100,9 +101,9 @@ async def delete_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal)
     summary="Sign by a new secret",
     responses=shown(UnveiledView, webhook_views.UNVEILED, WebhookNotFound, Conflict),
 )
-async def rotate_secret(webhook_id: WebhookId, daemon: Daemon, user: Principal) -> Response:
+async def rotate_secret(webhook_id: WebhookId, daemon: Daemon, caller: Submitter) -> Response:
     """For 24 hours the secret before signs as well, so that the receiver can change over."""
-    return answer(_unveiled(await daemon.webhooks.rotate(webhook_id, user)))
+    return answer(_unveiled(await daemon.webhooks.rotate(webhook_id, caller)))
 
 
 @router.post(
@@ -110,9 +111,9 @@ async def rotate_secret(webhook_id: WebhookId, daemon: Daemon, user: Principal) 
     summary="Tell a disabled webhook of events again",
     responses=shown(WebhookView, webhook_views.WEBHOOK, WebhookNotFound),
 )
-async def enable_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal) -> Response:
+async def enable_webhook(webhook_id: WebhookId, daemon: Daemon, caller: Submitter) -> Response:
     """A receiver that answers 410 is disabled. Harmless for one that is not."""
-    return answer(_webhook(await daemon.webhooks.enable(webhook_id, user)))
+    return answer(_webhook(await daemon.webhooks.enable(webhook_id, caller)))
 
 
 @router.post(
@@ -120,9 +121,9 @@ async def enable_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal)
     summary="Send a test notification",
     responses=shown(DeliveryView, webhook_views.DELIVERY, WebhookNotFound, Conflict),
 )
-async def test_webhook(webhook_id: WebhookId, daemon: Daemon, user: Principal) -> Response:
+async def test_webhook(webhook_id: WebhookId, daemon: Daemon, caller: Submitter) -> Response:
     """The delivery that is on its way now: look at it to see what the receiver answered."""
-    return answer(_delivery(await daemon.webhooks.test(webhook_id, user)))
+    return answer(_delivery(await daemon.webhooks.test(webhook_id, caller)))
 
 
 @router.post(
@@ -134,10 +135,10 @@ async def replay_undelivered(
     webhook_id: WebhookId,
     body: Annotated[ReplayRequest, Body(openapi_examples=webhook_views.REPLAYS)],
     daemon: Daemon,
-    user: Principal,
+    caller: Submitter,
 ) -> Response:
     """Everything created since then that was given up or dropped."""
-    count = await daemon.webhooks.replay_undelivered(webhook_id, user, body.since)
+    count = await daemon.webhooks.replay_undelivered(webhook_id, caller, body.since)
     return answer({"webhook_id": webhook_id, "replayed": count})
 
 
@@ -151,7 +152,7 @@ async def replay_undelivered(
 async def list_deliveries(
     webhook_id: WebhookId,
     daemon: Daemon,
-    user: Principal,
+    caller: Submitter,
     state: Annotated[DeliveryState | None, Query(description="Only those in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[
@@ -161,7 +162,7 @@ async def list_deliveries(
     """What this webhook was told, is told and will be told again."""
     before = NEWEST if cursor is None else render.decode_cursor(cursor, "delivery")
     found = await daemon.webhooks.deliveries(
-        webhook_id, user, state=state, before=before, limit=limit + 1
+        webhook_id, caller, state=state, before=before, limit=limit + 1
     )
     more = len(found) > limit
     content = {
@@ -179,10 +180,10 @@ async def list_deliveries(
     ),
 )
 async def get_delivery(
-    webhook_id: WebhookId, number: DeliveryNumber, daemon: Daemon, user: Principal
+    webhook_id: WebhookId, number: DeliveryNumber, daemon: Daemon, caller: Submitter
 ) -> Response:
     """With the body that is sent, byte for byte what is signed."""
-    found, body = await daemon.webhooks.delivery(webhook_id, user, number)
+    found, body = await daemon.webhooks.delivery(webhook_id, caller, number)
     text = None if body is None else body.decode("utf-8", "replace")
     return answer({**_delivery(found), "body": text})
 
@@ -195,15 +196,15 @@ async def get_delivery(
     ),
 )
 async def replay_delivery(
-    webhook_id: WebhookId, number: DeliveryNumber, daemon: Daemon, user: Principal
+    webhook_id: WebhookId, number: DeliveryNumber, daemon: Daemon, caller: Submitter
 ) -> Response:
     """The same message under the same id, from the start of the schedule; one that is pending
     goes on as it is."""
-    return answer(_delivery(await daemon.webhooks.replay(webhook_id, user, number)))
+    return answer(_delivery(await daemon.webhooks.replay(webhook_id, caller, number)))
 
 
 def _webhook(hook: Webhook) -> dict[str, Any]:
-    path = f"/webhooks/{hook.id}"
+    path = link(f"/webhooks/{hook.id}")
     return {
         "webhook_id": hook.id,
         "url": hook.url,

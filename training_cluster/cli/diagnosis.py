@@ -8,15 +8,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from training_cluster import tracker_environment, trainer_environment
-from training_cluster.cli import tracker
+from training_cluster.cli import credentials, tracker
+from training_cluster.cli.diagnosis_trust import examine_trust
 from training_cluster.cli.failures import setting_problems
+from training_cluster.cli.finding import Finding
+from training_cluster.cli.finding import fail as _fail
+from training_cluster.cli.finding import ok as _ok
+from training_cluster.cli.finding import warn as _warn
 from training_cluster.cli.mlflow_ui import address_of
 from training_cluster.cli.options import url_of
 from training_cluster.cli.trainer import INSTALL, environment_of
@@ -28,24 +31,6 @@ GIB = 1024**3
 _LOW_BYTES = 10 * GIB
 _LEAST_BYTES = GIB
 _DAEMON_TIMEOUT_SECONDS = 5.0
-
-
-class Verdict(StrEnum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one examination found; `cure` is what to do about it."""
-
-    name: str
-    verdict: Verdict
-    detail: str
-    cure: str | None = None
 
 
 def examine(config: Path | None, url: str | None, *, quick: bool) -> Iterator[Finding]:
@@ -67,19 +52,8 @@ def examine(config: Path | None, url: str | None, *, quick: bool) -> Iterator[Fi
     yield from _trackers(settings, quick=quick)
     yield from _devices(settings)
     yield from _models_and_data(settings)
+    yield from examine_trust(settings)
     yield from _daemon(url or url_of(settings.host, settings.port))
-
-
-def _ok(name: str, detail: str) -> Finding:
-    return Finding(name, Verdict.OK, detail)
-
-
-def _warn(name: str, detail: str, cure: str) -> Finding:
-    return Finding(name, Verdict.WARN, detail, cure)
-
-
-def _fail(name: str, detail: str, cure: str) -> Finding:
-    return Finding(name, Verdict.FAIL, detail, cure)
 
 
 def _python() -> Finding:
@@ -231,8 +205,9 @@ def _roots(name: str, roots: tuple[Path, ...]) -> Iterator[Finding]:
 
 def _daemon(url: str) -> Iterator[Finding]:
     try:
-        with Client(url, timeout=_DAEMON_TIMEOUT_SECONDS) as client:
+        with Client(url, credentials.chosen.token(), timeout=_DAEMON_TIMEOUT_SECONDS) as client:
             ready = client.ready()
+            quarantined = [device for device in client.devices() if device.quarantine]
     except ApiError as error:
         yield _fail("daemon", f"{url}: {error.message}", error.hint or "see the daemon's log")
         return
@@ -247,3 +222,7 @@ def _daemon(url: str) -> Iterator[Finding]:
         else:
             bad = _fail if check.required else _warn
             yield bad(name, check.detail, "see the daemon's log")
+    for device in quarantined:
+        reason = str((device.quarantine or {}).get("reason", ""))
+        cure = f"`training-cluster gpus release {device.index}` when it is mended: docs/devices.md"
+        yield _warn(f"device {device.index} in quarantine", reason, cure)

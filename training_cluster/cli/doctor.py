@@ -12,7 +12,7 @@ from training_cluster.cli import terminal
 from training_cluster.cli.options import ConfigFile, Json, Url
 
 if TYPE_CHECKING:
-    from training_cluster.cli.diagnosis import Finding
+    from training_cluster.cli.finding import Finding
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -26,7 +26,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Check this machine, settings, trainer, trackers and daemon; exits 1 when one fails."""
-    from training_cluster.cli.diagnosis import Verdict, examine
+    from training_cluster.cli.diagnosis import examine
+    from training_cluster.cli.finding import Verdict
 
     findings = []
     for finding in examine(config, url, quick=quick):

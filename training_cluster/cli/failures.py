@@ -49,9 +49,9 @@ def _body(code: str, detail: str, hint: str | None) -> dict[str, Any]:
 
 def _refusal(error: ApiError) -> tuple[_Lines, _Lines, dict[str, Any]]:
     lines = [error.message]
-    # the message may name the fields already
-    named = (f"{problem.field}: {problem.message}" for problem in error.errors)
-    lines += [line for line in named if line not in error.message]
+    # the message may say it already; the hint names the field then
+    untold = [each for each in error.errors if each.message not in error.message]
+    lines += [f"{problem.field}: {problem.message}" for problem in untold]
     hints = [f"{p.field}: {p.expected}" for p in error.errors if p.expected]
     if error.hint:
         hints.append(error.hint)

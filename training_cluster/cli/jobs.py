@@ -1,11 +1,11 @@
-"""Commands over jobs: ps, status, logs, cancel."""
+"""Commands that look at jobs: ps, status, logs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -146,34 +146,7 @@ def _print(pieces: Iterator[str]) -> bool:
     return found
 
 
-def cancel(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Numbers or ids.")],
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Cancel queued jobs, and stop running ones."""
-    with connect(url) as client:
-        answers = [_cancel(client, job, as_json) for job in jobs]
-    if as_json:
-        terminal.document(answers)
-    if any("error" in answer for answer in answers):
-        raise typer.Exit(1)
-
-
-def _cancel(client: Client, job: str, as_json: bool) -> dict[str, Any]:
-    from training_cluster.client import ApiError
-
-    try:
-        answer = client.cancel(job)
-    except ApiError as error:
-        terminal.complain(error.message, error.hint)
-        return {"job": job, "error": error.raw}
-    if not as_json:
-        terminal.say(f"job {job} is {answer.status}")
-    return {"job": job, **answer.raw}
-
-
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
-    for command in (ps, status, logs, cancel):
+    for command in (ps, status, logs):
         app.command()(command)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from training_cluster import __version__
-from training_cluster.cli import terminal
+from training_cluster.cli import credentials, terminal
+from training_cluster.cli.credentials import FILE_VARIABLE, TOKEN_VARIABLE
 from training_cluster.cli.failures import report
 
 PROGRAM = "training-cluster"
@@ -18,8 +20,9 @@ _FAILED, _USAGE = 1, 2
 _SERVE = "serve"
 # the modules of this package that hold commands, in the order of the help
 _COMMANDS = (
-    _SERVE, "submit", "jobs", "metrics", "queue", "webhook", "doctor", "trainer", "tracker",
-    "mlflow_ui", "wandb_sync",
+    _SERVE, "submit", "jobs", "job_control", "metrics", "queue", "dataset", "model", "webhook",
+    "token", "doctor", "trainer", "tracker", "mlflow_ui", "wandb_sync", "service", "share",
+    "storage", "prune",
 )  # fmt: skip
 
 
@@ -41,11 +44,23 @@ def build(modules: tuple[str, ...] = _COMMANDS) -> typer.Typer:
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The token to show to the daemon. Others can read command lines: better set "
+            f"{TOKEN_VARIABLE}."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help=f"A file with it, of mode 600; or name it in {FILE_VARIABLE}."),
+    ] = None,
 ) -> None:
     """What is common to all commands."""
     if version:
         terminal.say(f"{PROGRAM} {__version__}")
         raise typer.Exit
+    credentials.chosen.choose(token, token_file)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(_USAGE)
@@ -53,7 +68,7 @@ def root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = credentials.flags_first(sys.argv[1:] if arguments is None else arguments)
     # what the other commands need would stay in the daemon for months
     app = build((_SERVE,) if words[:1] == [_SERVE] else _COMMANDS)
     _accept_any_text(sys.stdout)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training_cluster.cli import terminal
+from training_cluster.cli import credentials, terminal
 
 if TYPE_CHECKING:
     from training_cluster.client import Client
@@ -39,7 +39,7 @@ def connect(url: str | None) -> Client:
     """A client for the daemon that is meant."""
     from training_cluster.client import Client
 
-    return Client(url or _default_url())
+    return Client(url or _default_url(), credentials.chosen.token())
 
 
 def _default_url() -> str:

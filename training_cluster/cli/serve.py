@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from training_cluster.cli import terminal
 from training_cluster.cli.options import ConfigFile, Json
+from training_cluster.domain.masking import without_password
 
 config = typer.Typer(help="The settings that are in effect.")
 
@@ -17,10 +19,16 @@ config = typer.Typer(help="The settings that are in effect.")
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+    tunnel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A second listener, where a token is always needed."
+        ),
+    ] = None,
     state_dir: Annotated[Path | None, typer.Option(help="The queue and its jobs.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Trainer environments.")] = None,
     auth: Annotated[
-        str | None, typer.Option(help="local: this machine's users. open: anybody.")
+        str | None, typer.Option(help="local: this machine's users, and tokens. open: anybody.")
     ] = None,
     cpu_slots: Annotated[int | None, typer.Option(min=1, help="Slots where no GPU exists.")] = None,
     exclude: Annotated[
@@ -42,11 +50,12 @@ def serve(
     config: ConfigFile = None,
 ) -> None:
     """Run the daemon until it is told to stop. Flags win over environment and file."""
+    gc.disable()  # what a start makes is to stay: garbage is looked for once, when it is over
     from training_cluster.settings import load_settings
 
     settings = load_settings(
-        config, host=host, port=port, state_dir=state_dir, data_dir=data_dir, auth=auth,
-        cpu_slots=cpu_slots, grace_seconds=grace_seconds, log_format=log_format,
+        config, host=host, port=port, tunnel=tunnel, state_dir=state_dir, data_dir=data_dir,
+        auth=auth, cpu_slots=cpu_slots, grace_seconds=grace_seconds, log_format=log_format,
         model_roots=model_root or None, dataset_roots=dataset_root or None,
         devices={"exclude": exclude} if exclude else None,
         trainer={"command": trainer_command} if trainer_command else None,
@@ -63,11 +72,12 @@ def group() -> None:
 
 @config.command("show")
 def show_config(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Print the effective settings, as a settings file would say them."""
+    """Print the effective settings, as a settings file would say them; passwords in addresses
+    are masked."""
     from training_cluster.settings import load_settings, settings_file
 
     file = config or settings_file()
-    values = load_settings(config).model_dump(mode="json")
+    values = _masked(load_settings(config).model_dump(mode="json"))
     if as_json:
         terminal.document({"file": file, "settings": values})
         return
@@ -77,6 +87,14 @@ def show_config(config: ConfigFile = None, as_json: Json = False) -> None:
         if isinstance(section, dict):
             terminal.say(f"\n[{name}]")
             _say_section(section)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return without_password(value) if isinstance(value, str) else value
 
 
 def _say_section(values: dict[str, Any]) -> None:

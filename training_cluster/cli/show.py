@@ -29,7 +29,12 @@ STYLES = {
     "busy": "yellow",
     "excluded": "dim",
     "faulty": "red",
+    "quarantined": "red",
+    "ready": "green",
+    "checking": "cyan",
+    "invalid": "red",
 }
+_TRAINING = "train"
 _BAR_CELLS = 24
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -112,7 +117,7 @@ def jobs_table(jobs: Iterable[Job], now: float) -> Table:
     for job in jobs:
         row(
             made, job.number, status(job.status), _roughly(_lasted(job, now)), job.user,
-            job.config.get("model_name"), job.config.get("dataset_version"),
+            job.config.get("model_name"), _dataset(job),
             progress_text(job.progress), loss(job), _label(job) or _remark(job),
         )  # fmt: skip
     return made
@@ -126,6 +131,11 @@ def _lasted(job: Job, now: float) -> float:
 def _label(job: Job) -> str:
     names = (job.config.get("save_name"), job.config.get("lora_name"))
     return next((str(name) for name in names if name), "")
+
+
+def _dataset(job: Job) -> object:
+    """A download has none, whatever its fields say."""
+    return None if job.config.get("kind") == "download" else job.config.get("dataset_version")
 
 
 def _remark(job: Job) -> str:
@@ -151,8 +161,10 @@ def _facts(job: Job, now: float) -> Iterable[tuple[str, object]]:
     yield "user", job.user
     yield "name", _label(job)
     yield "model", job.config.get("model_name")
-    yield "dataset", job.config.get("dataset_version")
-    yield "recipe", job.config.get("recipe")
+    kind = job.config.get("kind", _TRAINING)
+    yield "kind", "" if kind == _TRAINING else kind
+    yield "dataset", _dataset(job)
+    yield "recipe", job.config.get("recipe") if kind == _TRAINING else ""
     if job.wait_reason:
         yield "waits", job.wait_reason.message
         yield "position", job.queue_position
@@ -238,7 +250,7 @@ def queue_view(queue: Queue, now: float) -> RenderableType:
 
 
 def _running_for(job: RunningJob, now: float) -> str:
-    return duration(None if job.start_time is None else now - job.start_time)
+    return duration(None if job.start_time is None else max(now - job.start_time, 0.0))
 
 
 def _starts(estimated: float | None, now: float) -> str:

@@ -52,7 +52,7 @@ def submit(
     max_samples: Annotated[Whole, _field(text="Examples used at most.", panel=_MODEL)] = None,
     cutoff_len: Annotated[Whole, _field(text="Tokens an example is cut at.", panel=_MODEL)] = None,
     recipe: Annotated[Text, _field(text="A recipe of configs/recipes.", panel=_TRAINING)] = None,
-    stage: Annotated[Text, _field(text="sft, dpo or pt.", panel=_TRAINING)] = None,
+    stage: Annotated[Text, _field(text="sft, dpo, kto or pt.", panel=_TRAINING)] = None,
     finetuning_type: Annotated[Text, _field(text="lora, full or freeze.", panel=_TRAINING)] = None,
     num_epochs: Annotated[
         Number, _field("--num-epochs", "--epochs", text="Passes over the data.", panel=_TRAINING)

@@ -27,6 +27,9 @@ from training_cluster.client.answers import (
     WaitReason,
 )
 from training_cluster.client.client import DEFAULT_URL, Client
+from training_cluster.client.control import Controlled
+from training_cluster.client.datasets import Dataset, Datasets
+from training_cluster.client.disk import Pruned
 from training_cluster.client.errors import (
     ApiError,
     CannotConnect,
@@ -34,7 +37,10 @@ from training_cluster.client.errors import (
     FieldProblem,
     WaitTimedOut,
 )
+from training_cluster.client.gpus import Gpus, Quarantine, Tolerance
 from training_cluster.client.history import Curve, Event, MetricLine, Metrics
+from training_cluster.client.models import BaseModel, Model, Models
+from training_cluster.client.tokens import IssuedToken, Token
 from training_cluster.client.webhooks import Delivery, DeliveryDetail, UnveiledWebhook, Webhook
 
 __all__ = [
@@ -42,30 +48,42 @@ __all__ = [
     "About",
     "ApiError",
     "Attempt",
+    "BaseModel",
     "Cancelled",
     "CannotConnect",
     "Check",
     "Client",
     "ClientError",
+    "Controlled",
     "Curve",
+    "Dataset",
+    "Datasets",
     "Delivery",
     "DeliveryDetail",
     "Device",
     "Devices",
     "Event",
     "FieldProblem",
+    "Gpus",
     "Hold",
+    "IssuedToken",
     "Job",
     "JobError",
     "MetricLine",
     "Metrics",
+    "Model",
+    "Models",
     "Progress",
+    "Pruned",
+    "Quarantine",
     "Queue",
     "QueuedJob",
     "Ready",
     "Released",
     "RunningJob",
     "Submitted",
+    "Token",
+    "Tolerance",
     "UnveiledWebhook",
     "WaitReason",
     "WaitTimedOut",

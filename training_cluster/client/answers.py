@@ -64,6 +64,8 @@ class Attempt:
     outcome: str | None = None
     exit_code: int | None = None
     stop_reason: str | None = None
+    resumed_from_step: int | None = None
+    checkpoint_step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Answer):
-    """A job. Lists leave out position, wait reason, estimates, devices and attempts."""
+    """A job. Lists leave out position, wait reason, estimates, devices and attempts. `disk_bytes`
+    is what an attempt is likely to write, `pruned` what of it was removed since."""
 
     job_id: str
     number: int
@@ -122,10 +125,12 @@ class Job(Answer):
     attempts: tuple[Attempt, ...] = ()
     webhook_id: str | None = None
     runs: tuple[Run, ...] = ()
+    disk_bytes: int = 0
+    pruned: dict[str, Any] | None = None
 
     @property
     def is_finished(self) -> bool:
-        """True when nothing can happen to the job any more."""
+        """True when nothing more happens to the job unless somebody has it tried again."""
         return self.status in FINISHED
 
     @property
@@ -169,6 +174,8 @@ class Device(Answer):
     power_watts: float | None = None
     parent_uuid: str | None = None
     processes: tuple[dict[str, Any], ...] = ()
+    quarantine: dict[str, Any] | None = None
+    tolerance: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +223,7 @@ class QueuedJob:
     queue_position: int = 0
     wait_reason: WaitReason | None = None
     estimated_start: float | None = None
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,12 +243,13 @@ class RunningJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue(Answer):
-    """What runs, what waits in which order and why, and the devices."""
+    """What runs, what waits in which order and why, the devices, and the disk in bytes."""
 
     running: tuple[RunningJob, ...]
     queued: tuple[QueuedJob, ...]
     queue_length: int = 0
     devices: tuple[Device, ...] = ()
+    disk: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

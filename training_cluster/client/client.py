@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
 from training_cluster.client import following, history
 from training_cluster.client.answers import (
     About,
-    Cancelled,
     Devices,
     Hold,
     Job,
@@ -22,17 +20,24 @@ from training_cluster.client.answers import (
     Submitted,
     read,
 )
-from training_cluster.client.errors import CannotConnect, ClientError
+from training_cluster.client.control import JobControl
+from training_cluster.client.datasets import Datasets
+from training_cluster.client.disk import Pruned
+from training_cluster.client.errors import CannotConnect
+from training_cluster.client.gpus import Gpus
 from training_cluster.client.history import Event, MetricLine, Metrics
+from training_cluster.client.models import Models
+from training_cluster.client.tokens import Tokens
 from training_cluster.client.webhooks import Webhooks
-from training_cluster.client.wire import Wire
+from training_cluster.client.wire import Wire, path_of
 
 DEFAULT_URL = "http://127.0.0.1:23478"
 _PAGE = 100
 
 
-class Client:
-    """A daemon, reached over HTTP. Jobs are named by number or by id.
+class Client(JobControl):
+    """A daemon, reached over HTTP. Jobs are named by number or by id. On the daemon's own machine
+    no `token` is needed.
 
     Every method raises ApiError when the daemon refuses and CannotConnect when none answers.
     """
@@ -42,6 +47,9 @@ class Client:
     ) -> None:
         self._wire = Wire(base_url, token, timeout)
         self.webhooks = Webhooks(self._wire)
+        self.gpus = Gpus(self._wire)
+        self.tokens, self.datasets = Tokens(self._wire), Datasets(self._wire)
+        self.models = Models(self._wire)
 
     def __enter__(self) -> Client:
         return self
@@ -112,14 +120,7 @@ class Client:
 
     def job(self, job_id: str | int) -> Job:
         """Everything known about a job."""
-        return read(Job, self._wire.document("GET", _path("train", job_id)))
-
-    def cancel(self, job_id: str | int) -> Cancelled:
-        """Cancel a queued job, or tell a running one to stop."""
-        # not repeatable: the second of two cancellations is refused
-        return read(
-            Cancelled, self._wire.document("DELETE", _path("train", job_id), repeatable=False)
-        )
+        return read(Job, self._wire.document("GET", path_of("train", job_id)))
 
     def queue(self) -> Queue:
         """What runs, what waits and why, and the devices."""
@@ -132,12 +133,25 @@ class Client:
     def hold(self, device: str | int, reason: str, seconds: float | None = None) -> Hold:
         """Keep a device (UUID or index) out of the queue, for a while or until it is released."""
         body = {"reason": reason, "seconds": seconds}
-        return read(Hold, self._wire.document("PUT", _path("devices", device, "hold"), body=body))
+        return read(Hold, self._wire.document("PUT", path_of("devices", device, "hold"), body=body))
 
     def release(self, device: str | int) -> Released:
         """Give a held device back; `released` is False when nobody held it."""
-        path = _path("devices", device, "hold")
+        path = path_of("devices", device, "hold")
         return read(Released, self._wire.document("DELETE", path))
+
+    def prune(
+        self,
+        kinds: Sequence[str] = ("checkpoints", "caches"),
+        *,
+        dry_run: bool = True,
+        **limits: Any,
+    ) -> Pruned:
+        """What of finished jobs would go and free how much; removed unless it is a dry run.
+
+        `limits` are older_than_days (30), user, state."""
+        body = {"dry_run": dry_run, "kinds": list(kinds), **limits}
+        return read(Pruned, self._wire.document("POST", "/prune", body=body))
 
     def logs(
         self,
@@ -186,14 +200,14 @@ class Client:
         self, job_id: str | int, names: Iterable[str] = (), points: int | None = None
     ) -> Metrics:
         """The curves of a job, or those named, thinned out to `points` (2000) each."""
-        return history.metrics(self._wire, _path("train", job_id, "metrics"), names, points)
+        return history.metrics(self._wire, path_of("train", job_id, "metrics"), names, points)
 
     def metrics_table(
         self, job_id: str | int, names: Iterable[str] = (), *, full: bool = False
     ) -> Iterator[str]:
         """All a job has measured as CSV, piece by piece: a row for each step, with `full` one for
         each line that was logged."""
-        return history.table(self._wire, _path("train", job_id, "metrics"), names, full=full)
+        return history.table(self._wire, path_of("train", job_id, "metrics"), names, full=full)
 
     def follow_metrics(
         self, job_id: str | int, after: int = 0, *, patience_seconds: float = 60.0
@@ -203,7 +217,7 @@ class Client:
         A line of a later attempt may go back to an earlier step, which it then replaces. A daemon
         that does not answer for `patience_seconds` ends it with CannotConnect.
         """
-        path = _path("train", job_id, "metrics", "stream")
+        path = path_of("train", job_id, "metrics", "stream")
         return history.follow_metrics(self._wire, path, after, patience_seconds)
 
     def events(
@@ -266,7 +280,7 @@ class Client:
         return read(Ready, self._wire.parse(self._wire.send("GET", "/readyz", accept_status=503)))
 
     def _log_reader(self, job_id: str | int, raw: bool) -> following.ReadLog:
-        path = _path("train", job_id, "logs")
+        path = path_of("train", job_id, "logs")
 
         def read_log(
             attempt: int | None, tail: int | None, offset: int | None
@@ -278,13 +292,6 @@ class Client:
             return following.LogPart(response.content, end, unfinished)
 
         return read_log
-
-
-def _path(kind: str, name: str | int, *more: str) -> str:
-    text = str(name)
-    if text.strip(". ") == "":
-        raise ClientError(f"{text!r} names nothing", hint="jobs and devices have numbers and ids")
-    return "/".join(("", kind, quote(text, safe=""), *more))
 
 
 def _with_key(error: CannotConnect, key: str) -> CannotConnect:

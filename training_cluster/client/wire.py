@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -74,6 +75,22 @@ class Wire:
         )
         response = self._deliver(request, _PAUSES_SECONDS if repeatable else ())
         if response.is_success or response.status_code == accept_status:
+            return response
+        raise self._refusal(response)
+
+    def upload(
+        self, path: str, content: Iterator[bytes], headers: Mapping[str, str]
+    ) -> httpx2.Response:
+        """PUT bytes as they come; how long that takes is up to the network. Raises as `send`."""
+        request = self._http.build_request(
+            "PUT",
+            path,
+            content=content,
+            headers=headers,
+            timeout=httpx2.Timeout(self._timeout, read=None, write=_SILENCE_SECONDS),
+        )
+        response = self._deliver(request, ())
+        if response.is_success:
             return response
         raise self._refusal(response)
 
@@ -212,3 +229,11 @@ def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def path_of(kind: str, name: str | int, *more: str) -> str:
+    """The path of a job or device; raises ClientError for a name that names nothing."""
+    text = str(name)
+    if text.strip(". ") == "":
+        raise ClientError(f"{text!r} names nothing", hint="jobs and devices have numbers and ids")
+    return "/".join(("", kind, quote(text, safe=""), *more))

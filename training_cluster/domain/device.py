@@ -37,7 +37,8 @@ class Device:
     `used_memory_bytes` leaves out what the driver reserves for itself. A figure the driver does
     not give is None. `fault` says why the device must not be trusted; None means healthy.
     `index` is the position by PCI bus, what CUDA_VISIBLE_DEVICES means under
-    CUDA_DEVICE_ORDER=PCI_BUS_ID; MIG slices carry the index of their parent.
+    CUDA_DEVICE_ORDER=PCI_BUS_ID; MIG slices carry the index of their parent. `needs_reset` tells
+    a fault that only a reset of the card ends.
     """
 
     uuid: str
@@ -52,6 +53,17 @@ class Device:
     processes: tuple[DeviceProcess, ...] = ()
     parent_uuid: str | None = None
     fault: str | None = None
+    needs_reset: bool = False
+
+    @property
+    def is_unidentified(self) -> bool:
+        """True for a GPU that never said who it is."""
+        return self.uuid == unidentified(self.index)
+
+
+def unidentified(index: int) -> str:
+    """What a GPU is called as long as it does not say who it is."""
+    return f"unknown-{index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,47 @@ class Hold:
     until: float | None = None
 
 
+class QuarantineCause(StrEnum):
+    """Why a device is kept out of the queue until it has proved itself, or a person says so."""
+
+    READING = "reading"  # it could not be read; ends by healthy readings
+    MEMORY = "memory"  # memory was still held after an attempt; ends when it is given back
+    LOST = "lost"  # it fell off the bus or asks for a reset; a person ends it
+    FLAPPING = "flapping"  # it was quarantined again and again; a person ends it
+    PERSON = "person"  # somebody's decision; a person ends it
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """True where healthy readings are proof enough."""
+        return self in (QuarantineCause.READING, QuarantineCause.MEMORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A device kept out of the queue since `since` (Unix seconds). `user` is the person who said
+    so, None for the daemon."""
+
+    device_uuid: str
+    name: str
+    cause: QuarantineCause
+    reason: str
+    since: float
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Foreign memory that a person waved through on a device, until `until` (Unix seconds; None:
+    until it is taken back)."""
+
+    device_uuid: str
+    memory_bytes: int
+    user: str
+    reason: str
+    created_at: float
+    until: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BusyPolicy:
     """How much foreign use makes an unleased device count as busy."""
@@ -106,6 +159,7 @@ class Standing(StrEnum):
     EXCLUDED = "excluded"
     BUSY = "busy"
     FAULTY = "faulty"
+    QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +176,12 @@ class Availability:
 
 
 def availability(
-    device: Device, lease: Lease | None, hold: Hold | None, policy: BusyPolicy
+    device: Device,
+    lease: Lease | None,
+    hold: Hold | None,
+    policy: BusyPolicy,
+    quarantine: Quarantine | None = None,
+    tolerance: Tolerance | None = None,
 ) -> Availability:
     """Judge one device. Unknown is never free: a figure needed for the judgement and not given
     because the device failed shows up as a fault; one the device does not have is skipped."""
@@ -130,11 +189,13 @@ def availability(
         return Availability(Standing.LEASED, f"leased by job {lease.job_number}")
     if device.fault is not None:
         return Availability(Standing.FAULTY, device.fault)
+    if quarantine is not None:
+        return Availability(Standing.QUARANTINED, f"quarantined: {quarantine.reason}")
     if _is_excluded(device, policy):
         return Availability(Standing.EXCLUDED, "left out by the settings")
     if hold is not None:
         return Availability(Standing.HELD, f"held by {hold.user}: {hold.reason}")
-    return _foreign_use(device, policy) or Availability(Standing.FREE)
+    return _foreign_use(device, policy, tolerance) or Availability(Standing.FREE)
 
 
 def _is_excluded(device: Device, policy: BusyPolicy) -> bool:
@@ -144,13 +205,20 @@ def _is_excluded(device: Device, policy: BusyPolicy) -> bool:
     )
 
 
-def _foreign_use(device: Device, policy: BusyPolicy) -> Availability | None:
+def allowed_memory(policy: BusyPolicy, tolerance: Tolerance | None) -> int:
+    """Bytes that others may use on a device that counts as free."""
+    return max(policy.memory_bytes, 0 if tolerance is None else tolerance.memory_bytes)
+
+
+def _foreign_use(
+    device: Device, policy: BusyPolicy, tolerance: Tolerance | None
+) -> Availability | None:
     if device.kind is DeviceKind.CPU:
         return None
     used = device.used_memory_bytes
     if used is None:
         return Availability(Standing.FAULTY, "the driver does not tell how much memory is in use")
-    if used > policy.memory_bytes:
+    if used > allowed_memory(policy, tolerance):
         return Availability(Standing.BUSY, f"{used // MIB} MiB in use by {_owners(device)}")
     load = device.utilization_percent
     if load is not None and load > policy.utilization_percent:

@@ -7,29 +7,49 @@ TrainingClusterError
 │   ├── ModelNotAllowed
 │   ├── ImpossibleRequest      asks for more than this machine has
 │   └── IdempotencyMismatch    same Idempotency-Key, another body
-├── AccessDenied
+├── AccessDenied               nobody knows who asks
+├── Forbidden                  the caller is known and may not do that
 ├── NotFound
 │   ├── JobNotFound
 │   ├── DeviceNotFound
+│   ├── ModelNotFound
 │   ├── WebhookNotFound
-│   └── DeliveryNotFound
+│   ├── DeliveryNotFound
+│   ├── DatasetNotFound
+│   ├── UploadNotFound
+│   ├── RunNotFound, SessionNotFound, EnvironmentNotFound   (session_errors.py)
+│   └── TokenNotFound
 ├── Conflict
 │   ├── JobAlreadyFinished
+│   ├── WrongState             the job is in no state for that; so is a session: SessionNotReady
+│   ├── ModelInUse
 │   ├── NoDeviceFree           strategy=reject and nothing is free
+│   ├── DatasetInUse           a job or a model refers to it
+│   ├── DatasetNotReady        its check has not ended, or did not end well
+│   ├── NameTaken              the name is somebody else's, or the version exists
+│   ├── WrongOffset            a part of an upload does not follow on what came before
 │   └── StaleTransition        somebody else moved the job first
+├── TooMany                    the caller has used up what one caller may take
+│   ├── TooManyJobs
+│   ├── TooManyStreams
+│   └── TooManyFailures        to get in
 ├── Unavailable
 │   ├── StoreUnavailable
+│   ├── StoreDamaged           found damaged while running; read only from then on
 │   ├── EngineUnavailable
+│   ├── InspectorUnavailable   datasets cannot be read now (InspectorDied: one in particular)
 │   └── TrackerUnavailable     try again later
 ├── TrackerRefused             this run will never be taken as it is
+├── Pruned                     it was there and was removed to make room
 ├── StorageFull
 └── CannotStart                the daemon refuses to come up
     ├── StateDirectoryInUse
     ├── StoreCorrupt
+    ├── StoreTooNew            a later version of the program has used it
     └── PortInUse
 
 `api/app.py` maps classes to HTTP status codes; `code` is the stable machine-readable word.
-The class docstring is the default message.
+The class docstring is the default message. Those of datasets are in `dataset_errors.py`.
 """
 
 from __future__ import annotations
@@ -105,9 +125,15 @@ class IdempotencyMismatch(InvalidRequest):
 
 
 class AccessDenied(TrainingClusterError):
-    """This caller may not do that."""
+    """The daemon does not know who asks."""
 
     code = "access_denied"
+
+
+class Forbidden(TrainingClusterError):
+    """This caller is known and may not do that."""
+
+    code = "forbidden"
 
 
 class NotFound(TrainingClusterError):
@@ -128,6 +154,12 @@ class DeviceNotFound(NotFound):
     code = "device_not_found"
 
 
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+    code = "model_not_found"
+
+
 class WebhookNotFound(NotFound):
     """There is no such webhook."""
 
@@ -140,6 +172,12 @@ class DeliveryNotFound(NotFound):
     code = "delivery_not_found"
 
 
+class TokenNotFound(NotFound):
+    """There is no such token."""
+
+    code = "token_not_found"
+
+
 class Conflict(TrainingClusterError):
     """The request does not fit the present state."""
 
@@ -150,6 +188,18 @@ class JobAlreadyFinished(Conflict):
     """The job has already finished."""
 
     code = "job_already_finished"
+
+
+class WrongState(Conflict):
+    """The job is in no state for that."""
+
+    code = "wrong_state"
+
+
+class ModelInUse(Conflict):
+    """A job that is not over uses the model."""
+
+    code = "model_in_use"
 
 
 class NoDeviceFree(Conflict):
@@ -168,6 +218,34 @@ class StaleTransition(Conflict):
     code = "stale_transition"
 
 
+class TooMany(TrainingClusterError):
+    """This is more than one caller may have at a time."""
+
+    code = "too_many"
+
+    def __init__(self, message: str, *, retry_after_seconds: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyJobs(TooMany):
+    """The caller has too many jobs waiting."""
+
+    code = "too_many_jobs"
+
+
+class TooManyStreams(TooMany):
+    """The caller has too many event streams open."""
+
+    code = "too_many_streams"
+
+
+class TooManyFailures(TooMany):
+    """Too many attempts to get in have failed from there."""
+
+    code = "too_many_failures"
+
+
 class Unavailable(TrainingClusterError):
     """A part of the daemon is not available at the moment."""
 
@@ -178,6 +256,12 @@ class StoreUnavailable(Unavailable):
     """The store cannot be used at the moment."""
 
     code = "store_unavailable"
+
+
+class StoreDamaged(Unavailable):
+    """The database was found to be damaged: nothing is written to it any more."""
+
+    code = "store_damaged"
 
 
 class EngineUnavailable(Unavailable):
@@ -198,6 +282,12 @@ class TrackerRefused(TrainingClusterError):
     code = "tracker_refused"
 
 
+class Pruned(TrainingClusterError):
+    """It was removed to make room on the disk."""
+
+    code = "pruned"
+
+
 class StorageFull(TrainingClusterError):
     """The disk that holds the state directory is full."""
 
@@ -216,10 +306,22 @@ class StateDirectoryInUse(CannotStart):
     code = "state_directory_in_use"
 
 
+class StateDirectoryUnusable(CannotStart):
+    """The state directory cannot be made or written."""
+
+    code = "state_directory_unusable"
+
+
 class StoreCorrupt(CannotStart):
     """The database of this state directory is damaged."""
 
     code = "store_corrupt"
+
+
+class StoreTooNew(CannotStart):
+    """The database was written by a later version of the program."""
+
+    code = "store_too_new"
 
 
 class PortInUse(CannotStart):

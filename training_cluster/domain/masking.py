@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 
@@ -15,3 +16,8 @@ def masked(url: str) -> str:
     if parts.scheme.rpartition("+")[2] not in ("http", "https") or not parts.hostname:
         return f"{parts.scheme}://***" if parts.scheme else "***"
     return f"{parts.scheme}://{parts.hostname}/***"
+
+
+def without_password(text: str) -> str:
+    """A URL without the user and password it may begin with; any other text as it is."""
+    return re.sub(r"(?<=://)[^/?#\s]*@", "***@", text)

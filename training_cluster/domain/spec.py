@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from training_cluster.domain.plain import plain
+
 GIB = 1024**3
+
+TRAIN, EXPORT, EVALUATE, DOWNLOAD = "train", "export", "evaluate", "download"
+"""The kinds of jobs."""
 
 Override = bool | int | float | str | list[str]
 
@@ -20,9 +25,20 @@ class JobSpec:
     `save_name`) are never used as paths. None means "the recipe decides". `tracking` says where
     the runs go (project, entity, experiment, run_name, tags) when it is not the settings' place.
     `webhook_url` is masked: the address lies in a file of its own.
+
+    A job that does not need a device runs without a lease. `model_id` is the registered model it
+    starts from, `adapter` the folder of that model's LoRA adapter, which goes on `model_name`;
+    `checkpoint`, a job's id and `@step-` with a number, is where the adapter comes from when it is
+    no model's.
+    `options` are what kinds other than train are told beside that.
     """
 
-    kind: str = "train"
+    kind: str = TRAIN
+    needs_device: bool = True
+    model_id: str | None = None
+    adapter: str | None = None
+    checkpoint: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     model_name: str = "Qwen/Qwen2.5-1.5B-Instruct"
     dataset_version: str = "v1.0"
     template: str = "qwen"
@@ -56,6 +72,11 @@ class JobSpec:
     overrides: dict[str, Override] = field(default_factory=dict)
 
     @property
+    def uses_dataset(self) -> bool:
+        """Whether the rows of the dataset are read."""
+        return self.kind == TRAIN or (self.kind == EVALUATE and not self.options.get("prompts"))
+
+    @property
     def trackers(self) -> tuple[str, ...]:
         """The trackers that are told of this job."""
         asked = self.tracking_backend
@@ -77,14 +98,26 @@ class JobSpec:
 
     def to_json(self) -> str:
         """The form in which the store keeps a spec."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return _encode(plain(self))
 
     @classmethod
     def from_json(cls, text: str) -> JobSpec:
         """Read a stored spec; keys of other versions of this program are ignored."""
-        raw: dict[str, Any] = json.loads(text)
-        kept = {key: raw[key] for key in raw.keys() & cls.__dataclass_fields__.keys()}
-        kept["depends_on"] = tuple(kept.get("depends_on", ()))
-        if isinstance(kept.get("tracking_backend"), list):
-            kept["tracking_backend"] = tuple(kept["tracking_backend"])
-        return cls(**kept)
+        return cls.stored(json.loads(text))
+
+    @classmethod
+    def stored(cls, raw: dict[str, Any]) -> JobSpec:
+        """A spec out of its parsed JSON, which it keeps parts of."""
+        if not raw.keys() >= cls.__dataclass_fields__.keys():
+            raw = plain(cls()) | raw
+        raw["depends_on"] = tuple(raw["depends_on"])
+        if isinstance(raw["tracking_backend"], list):
+            raw["tracking_backend"] = tuple(raw["tracking_backend"])
+        spec = object.__new__(cls)
+        for name in cls.__dataclass_fields__:  # four times as fast as __init__ of a frozen class
+            _set(spec, name, raw[name])
+        return spec
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_set = object.__setattr__

@@ -29,7 +29,8 @@ class Webhook:
 
     `url` is masked here: address and signing secrets lie in a file of their own, readable by the
     daemon's user alone. `events` empty means all that webhooks are told of; `only_user` keeps to
-    that user's jobs. Times are Unix seconds."""
+    that user's jobs. `sees_all`: an admin made it, and it is told all of everybody's jobs. Times
+    are Unix seconds."""
 
     id: str
     format: str
@@ -42,6 +43,7 @@ class Webhook:
     description: str = ""
     disabled_at: float | None = None
     disabled_reason: str | None = None
+    sees_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

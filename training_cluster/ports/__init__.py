@@ -1,6 +1,7 @@
 """Every outside boundary as a small protocol; `daemon/` decides what stands behind each."""
 
-from training_cluster.ports.machine import Clock, DeviceInventory, PeerIdentity
+from training_cluster.ports.datasets import DatasetInspector, Findings, InspectionTask
+from training_cluster.ports.machine import Clock, DeviceInventory, PeerIdentity, SteppingClock
 from training_cluster.ports.telling import (
     Endpoint,
     EndpointFormat,
@@ -22,18 +23,22 @@ from training_cluster.ports.training import (
     Sighting,
     Trainer,
     TrainingRecord,
+    VitalSigns,
 )
 
 __all__ = [
     "Assignment",
     "Clock",
     "Dataset",
+    "DatasetInspector",
     "DatasetRegistry",
     "DeviceInventory",
     "Endpoint",
     "EndpointFormat",
     "Engine",
     "Exit",
+    "Findings",
+    "InspectionTask",
     "Launch",
     "Notifier",
     "OpenedRun",
@@ -41,9 +46,11 @@ __all__ = [
     "Receipt",
     "RunEnding",
     "Sighting",
+    "SteppingClock",
     "TrackedLine",
     "TrackedRun",
     "Tracker",
     "Trainer",
     "TrainingRecord",
+    "VitalSigns",
 ]

@@ -19,12 +19,29 @@ class Clock(Protocol):
         ...
 
 
+class SteppingClock(Clock, Protocol):
+    """A clock that goes on evenly when the machine's wall clock is set, and can be told to
+    follow."""
+
+    def stepped_seconds(self) -> float:
+        """By how much the machine's wall clock is ahead of `now`."""
+        ...
+
+    def shift(self, seconds: float) -> None:
+        """Set `now` forward by so much, or back."""
+        ...
+
+
 class DeviceInventory(Protocol):
     """Reads the devices of a machine. Never raises: a failed reading is a fault on a device
     or on the whole inventory. May block; callers give it a thread and a deadline."""
 
     def read(self) -> Inventory:
         """Read every device now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what reading needs; the next reading takes it up again."""
         ...
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from training_cluster.domain.device import Device
+from training_cluster.domain.disk import DiskNeed
 from training_cluster.domain.job import (
     AttemptRef,
+    Checkpoint,
     Progress,
     StopReason,
     TrainingPoint,
@@ -21,11 +23,13 @@ from training_cluster.domain.spec import JobSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """One registered dataset version.
+    """One dataset version to train on, a registered folder's or one that was handed in.
 
-    `format` is one of alpaca, sharegpt, openai, preference, text. `files` are absolute;
+    `format` is one of alpaca, prompt_completion, sharegpt, openai, preference, kto, text. Files
+    are absolute;
     `columns` maps LLaMA-Factory's column roles to column names in the files: every role the rows
-    have, and no other. `sha256` identifies the content.
+    have, and no other. `sha256` identifies the content; `remarks` are sentences about rows that
+    may not be what somebody means to train on.
     """
 
     version: str
@@ -36,6 +40,7 @@ class Dataset:
     rows: int
     sha256: str
     description: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class DatasetRegistry(Protocol):
@@ -71,7 +76,8 @@ class Exit:
     `code` is the exit status, negative for the number of the signal that ended it, None when the
     runner vanished without a record (lost) or the program could not be executed
     (`exec_error` says why). `stop_reason` is set when the runner was told to stop it; with code
-    None the stop came before the program was executed.
+    None the stop came before the program was executed. `rebooted` says that the machine was
+    started anew since.
     Times are Unix seconds, the duration was taken on a monotonic clock.
     """
 
@@ -81,6 +87,7 @@ class Exit:
     duration_seconds: float | None = None
     stop_reason: StopReason | None = None
     exec_error: str | None = None
+    rebooted: bool = False
 
     @property
     def is_lost(self) -> bool:
@@ -95,6 +102,15 @@ class Sighting(StrEnum):
     ALIVE = "alive"  # its runner lives: wait for it
     EXITED = "exited"  # it ended and left a record
     LOST = "lost"  # it was started, but its runner is gone without a record
+
+
+@dataclass(frozen=True, slots=True)
+class VitalSigns:
+    """What is seen from outside of an attempt: `files` is a number that changes when any of its
+    files does, `cpu_seconds` what its processes have used; None when that is not known."""
+
+    files: int
+    cpu_seconds: float | None = None
 
 
 class Engine(Protocol):
@@ -127,30 +143,55 @@ class Engine(Protocol):
         of the attempt is left, for a lost attempt too."""
         ...
 
-    async def stop(self, directory: Path, reason: StopReason) -> None:
+    async def stop(
+        self, directory: Path, reason: StopReason, grace_seconds: float | None = None
+    ) -> None:
         """Tell an attempt to stop: TERM, grace, KILL over its whole tree. Returns at once; `wait`
-        tells when it is over. May be called twice, and before the runner is up."""
+        tells when it is over. May be called twice, and before the runner is up.
+
+        The grace is the one it was launched with unless this stop has its own. A cancellation
+        takes the place of an earlier stop for another reason, with the grace it has left at
+        most."""
+        ...
+
+    async def vital_signs(self, directory: Path) -> VitalSigns:
+        """Look whether an attempt still does something. Never raises."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What an attempt was given: a fresh directory, its devices, a port for torchrun."""
+    """What an attempt was given: a fresh directory, its devices, a port for torchrun, and the
+    checkpoint of an earlier attempt of the same job to go on from."""
 
     ref: AttemptRef
     directory: Path
     devices: tuple[Device, ...]
     master_port: int | None = None
+    resume_from: Checkpoint | None = None
 
 
 class Trainer(Protocol):
-    """Knows one training program: how to ask it for a job and how to read what it says."""
+    """Knows one training program: how to ask it for a job of each kind and how to read what it
+    says. `dataset` is None for jobs that use none."""
 
-    def check(self, spec: JobSpec, dataset: Dataset) -> tuple[str, ...]:
-        """Hold a spec against what the trainer can do; returns warnings, raises InvalidRequest."""
+    def check(self, spec: JobSpec, dataset: Dataset | None) -> tuple[str, ...]:
+        """Hold a spec against what the trainer can do; returns warnings, raises InvalidRequest.
+        Without a dataset, while nothing is known of it yet, against all else."""
         ...
 
-    def prepare(self, spec: JobSpec, dataset: Dataset, assignment: Assignment) -> Launch:
+    def settings(self, spec: JobSpec) -> Mapping[str, Any]:
+        """What a recipe, the job's fields and its overrides decide, by the trainer's own names,
+        before anything is known of data and devices. Raises InvalidRequest for an unknown
+        recipe."""
+        ...
+
+    def disk_need(self, spec: JobSpec, dataset: Dataset | None) -> DiskNeed:
+        """What an attempt is likely to write, estimated from above. For a spec that passed
+        `check`."""
+        ...
+
+    def prepare(self, spec: JobSpec, dataset: Dataset | None, assignment: Assignment) -> Launch:
         """Write the trainer's files into the assignment's directory, tell how to launch it."""
         ...
 
@@ -158,8 +199,16 @@ class Trainer(Protocol):
         """Where the trainer of an attempt appends one line per logged step."""
         ...
 
-    def parse(self, line: bytes) -> TrainingPoint | None:
-        """Read one complete line of the progress log; None if it says nothing."""
+    def parse(self, line: bytes, since: Checkpoint | None = None) -> TrainingPoint | None:
+        """Read one complete line of the progress log of an attempt that went on from `since`;
+        None if it says nothing. Elapsed seconds are those of the attempt."""
+        ...
+
+    def checkpoint(
+        self, spec: JobSpec, directory: Path, besides: Collection[Path] = ()
+    ) -> Checkpoint | None:
+        """The furthest complete checkpoint an attempt left, of those not named in `besides`; None
+        if there is none, or none to go on from. Reads files: call it on a thread."""
         ...
 
     def judge(

@@ -34,13 +34,13 @@ def start_delays(
     """Seconds until each queued job starts, in queue order, if every job takes `typical`.
 
     `devices_free_in` are the seconds until each device is free. None for a job that asks for more
-    devices than there are, and beyond the first few hundred jobs.
+    devices than there are or for none, and beyond the first few hundred jobs.
     """
     heap = list(devices_free_in)
     heapq.heapify(heap)
     delays: list[float | None] = []
     for gpus in queued_gpus[:_SIMULATED]:
-        if gpus > len(heap):
+        if not 0 < gpus <= len(heap):
             delays.append(None)
             continue
         start = max([heapq.heappop(heap) for _ in range(gpus)])

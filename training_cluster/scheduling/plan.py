@@ -2,8 +2,8 @@
 
 Order is priority, then number. A job gets all its devices at once or none. A job that must wait
 reserves the free devices it could use, so that a stream of small jobs cannot starve it; devices
-it could not use stay open to those behind it. A job this machine could never serve reserves
-nothing.
+it could not use stay open to those behind it. A job this machine could never serve, or for which
+the disk has no room now, reserves nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from training_cluster.domain.device import Availability, Device, DeviceKind, Standing
+from training_cluster.domain.device import (
+    Availability,
+    Device,
+    DeviceKind,
+    Quarantine,
+    Standing,
+    Tolerance,
+)
+from training_cluster.domain.disk import DiskRoom, in_words
 from training_cluster.domain.job import QueuedJob
 from training_cluster.domain.spec import GIB
 
@@ -21,27 +29,37 @@ _MOST_DEVICES_NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """A device and whether the queue may use it."""
+    """A device and whether the queue may use it; the records that say so or otherwise."""
 
     device: Device
     availability: Availability
+    quarantine: Quarantine | None = None
+    tolerance: Tolerance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a decision rests on. `queued` is in queue order and may be the queue's head."""
+    """Everything a decision rests on. `queued` is in queue order and may be the queue's head.
+    Without `disk` its room is no question. `slots` more jobs that take no device may run, of
+    `most_slots` at a time."""
 
     queued: Sequence[QueuedJob]
     devices: Sequence[DeviceStatus]
+    disk: DiskRoom | None = None
+    slots: int = 0
+    most_slots: int = 0
 
 
 class WaitCode(StrEnum):
     """Why a job waits."""
 
     DEVICES_IN_USE = "devices_in_use"  # enough devices exist, too few are free
+    SLOTS_IN_USE = "slots_in_use"  # it takes no device, and as many such jobs run as may
     BEHIND = "behind"  # a job ahead keeps the free devices for itself
     TOO_FEW_DEVICES = "too_few_devices"  # this machine cannot serve it as it is
     DEPENDENCY = "dependency"  # a job it depends on has not completed
+    DATASET = "dataset"  # its dataset is still being checked
+    DISK = "disk"  # what it would write does not fit on the disk now
     RETRY_DELAY = "retry_delay"  # waits before its next attempt
     NOT_PLANNED = "not_planned"  # deep in the queue: the planner has not looked at it yet
     STARTING = "starting"  # the next dispatch gives it devices
@@ -67,7 +85,7 @@ class Placement:
 class Plan:
     """The decision. `broken` are jobs whose dependency failed, with the number of that job;
     `wake_at` is when waiting alone changes the picture (Unix seconds); `complete` tells whether
-    every queued job of the snapshot was looked at."""
+    every queued job of the snapshot that takes devices was looked at."""
 
     placements: tuple[Placement, ...]
     waiting: Mapping[str, WaitReason]
@@ -79,6 +97,9 @@ class Plan:
 @dataclass(slots=True)
 class _Draft:
     free: list[Device]
+    disk: DiskRoom | None = None
+    slots: int = 0
+    most_slots: int = 0
     reserved: dict[str, int] = field(default_factory=dict)
     placements: list[Placement] = field(default_factory=list)
     waiting: dict[str, WaitReason] = field(default_factory=dict)
@@ -87,13 +108,15 @@ class _Draft:
 
 
 def plan(snapshot: Snapshot, now: float, *, explain: bool = True) -> Plan:
-    """Decide what starts now. With `explain=False` it stops as soon as no device is free."""
-    draft = _Draft([s.device for s in snapshot.devices if s.availability.is_free])
+    """Decide what starts now. With `explain=False` jobs are passed over for which there is no
+    free device, or no slot if they take none."""
+    free = [status.device for status in snapshot.devices if status.availability.is_free]
+    draft = _Draft(free, snapshot.disk, snapshot.slots, snapshot.most_slots)
     complete = True
     for job in snapshot.queued:
-        if not explain and not draft.free:
-            complete = False
-            break
+        if not explain and not (draft.free if job.gpus else draft.slots):
+            complete &= job.gpus == 0
+            continue
         _consider(job, snapshot.devices, draft, now)
     return Plan(tuple(draft.placements), draft.waiting, draft.broken, draft.wake_at, complete)
 
@@ -103,6 +126,9 @@ def _consider(job: QueuedJob, devices: Sequence[DeviceStatus], draft: _Draft, no
         draft.broken[job.id] = job.broken_by
     elif job.waits_for:
         draft.waiting[job.id] = _dependency(job)
+    elif job.awaits_dataset is not None:
+        message = f"waits for the dataset {job.awaits_dataset} to be checked"
+        draft.waiting[job.id] = WaitReason(WaitCode.DATASET, message)
     elif job.not_before is not None and job.not_before > now:
         draft.wake_at = min(job.not_before, draft.wake_at or job.not_before)
         seconds = job.not_before - now
@@ -114,11 +140,18 @@ def _consider(job: QueuedJob, devices: Sequence[DeviceStatus], draft: _Draft, no
 
 
 def _place(job: QueuedJob, devices: Sequence[DeviceStatus], draft: _Draft) -> None:
+    if draft.disk is not None and not _holds(draft.disk, job):
+        draft.waiting[job.id] = _no_room(job, draft.disk)
+        return
+    if job.gpus == 0:
+        _place_apart(job, draft)
+        return
     usable = [device for device in draft.free if fits(job, device)]
     if len(usable) >= job.gpus:
         chosen = tuple(sorted(usable, key=_smallest_first)[: job.gpus])
         draft.placements.append(Placement(job.id, chosen))
         draft.free = [device for device in draft.free if device not in chosen]
+        _take_room(job, draft)
         return
     suitable = [status for status in devices if fits(job, status.device)]
     possible = [s for s in suitable if s.availability.standing is not Standing.EXCLUDED]
@@ -126,6 +159,39 @@ def _place(job: QueuedJob, devices: Sequence[DeviceStatus], draft: _Draft) -> No
     if len(possible) >= job.gpus:
         draft.free = [device for device in draft.free if device not in usable]
         draft.reserved.update({device.uuid: job.number for device in usable})
+
+
+def _place_apart(job: QueuedJob, draft: _Draft) -> None:
+    """A job that takes no device competes with its like alone."""
+    if draft.slots > 0:
+        draft.placements.append(Placement(job.id, ()))
+        draft.slots -= 1
+        _take_room(job, draft)
+        return
+    number = "job" if draft.most_slots == 1 else f"{draft.most_slots} jobs"
+    message = f"takes no device; the {number} without a device that may run are running"
+    draft.waiting[job.id] = WaitReason(WaitCode.SLOTS_IN_USE, message)
+
+
+def _take_room(job: QueuedJob, draft: _Draft) -> None:
+    if draft.disk is not None:
+        draft.disk = draft.disk.after(job.disk_bytes)
+
+
+def _holds(disk: DiskRoom, job: QueuedJob) -> bool:
+    """A full disk holds nothing; a job that says no need is not asked for any."""
+    return not disk.is_full and (job.disk_bytes == 0 or job.disk_bytes <= disk.available_bytes)
+
+
+def _no_room(job: QueuedJob, disk: DiskRoom) -> WaitReason:
+    if disk.is_full:
+        message = f"the disk of {disk.path} is full: nothing starts until there is room"
+    else:
+        message = (
+            f"needs about {in_words(job.disk_bytes)} on {disk.path}; {in_words(disk.free_bytes)} "
+            f"are free, and jobs that run will write about {in_words(disk.promised_bytes)}"
+        )
+    return WaitReason(WaitCode.DISK, f"{message}; `training-cluster prune` shows what can go")
 
 
 def fits(job: QueuedJob, device: Device) -> bool:

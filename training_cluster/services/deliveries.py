@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from training_cluster.crash_points import crash_point
 from training_cluster.domain.errors import TrainingClusterError, WebhookNotFound
 from training_cluster.domain.webhook import Delivery, OutboxFilled, Webhook
 from training_cluster.ports import Clock, Endpoint, EndpointFormat, Notifier, Receipt
@@ -146,6 +147,7 @@ class Deliveries(Loop):
         try:
             receipt = await self._try(delivery)
             if receipt is not None:
+                crash_point("delivery.before_result")
                 await self._settle_surely(delivery, receipt)
         except Exception:
             log.exception("will be tried again", action="delivery.error", delivery=delivery.id)
@@ -165,6 +167,7 @@ class Deliveries(Loop):
             return Receipt(None, "the file with the address of this webhook is gone")
         try:
             body = task.body or await self._body(delivery, endpoint.format)
+            crash_point("delivery.before_send")
             return await self._send(endpoint, delivery, body)
         except TrainingClusterError:
             raise

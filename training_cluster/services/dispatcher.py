@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from training_cluster.crash_points import crash_point
 from training_cluster.domain.device import Device, Standing
 from training_cluster.domain.errors import InvalidRequest, TrainingClusterError
 from training_cluster.domain.job import (
@@ -22,12 +23,15 @@ from training_cluster.domain.job import (
     Verdict,
 )
 from training_cluster.ports import Assignment, Clock, Engine
-from training_cluster.scheduling.plan import DeviceStatus, Placement, Plan, Snapshot, fits, plan
+from training_cluster.scheduling.plan import DeviceStatus, Placement, Plan, fits, plan
+from training_cluster.services.checkpoints import Origin
 from training_cluster.services.devices import DeviceWatch
+from training_cluster.services.disk import Ample, Disk
 from training_cluster.services.loop import Loop
 from training_cluster.services.preparation import Preparer
+from training_cluster.services.slots import Slots
 from training_cluster.services.supervisor import Supervisor, Watched
-from training_cluster.store import attempts, jobs
+from training_cluster.store import attempts, holds, jobs
 from training_cluster.store.attempts import Claimed
 from training_cluster.store.database import Database
 
@@ -87,8 +91,11 @@ class Dispatcher(Loop):
         *,
         master_ports: range,
         trackers: frozenset[str] = frozenset(),
+        disk: Disk | None = None,
+        slots: Slots | None = None,
     ) -> None:
         super().__init__()
+        self._slots = slots or Slots()
         self._database = database
         self._devices = devices
         self._preparer = preparer
@@ -97,6 +104,7 @@ class Dispatcher(Loop):
         self._clock = clock
         self._master_ports = master_ports
         self._trackers = trackers
+        self._disk = disk or Ample()
         self._wake_at: float | None = None
         self._following: tuple[str, Device] | None = None
         self._starting: set[asyncio.Task[None]] = set()
@@ -131,18 +139,30 @@ class Dispatcher(Loop):
         Snapshot, plan and claim see one state of the store: nobody can come in between."""
         self._fail_broken(connection)
         devices, head = self._devices.statuses(connection), _HEAD
+        room = self._disk.room(connection)
         while True:
             queued = jobs.queued(connection, head)
-            decision = plan(Snapshot(queued, devices), self._clock.now(), explain=False)
+            snapshot = self._slots.snapshot(connection, queued, devices, room)
+            decision = plan(snapshot, self._clock.now(), explain=False)
             if not decision.complete or len(queued) < head or decision.placements:
                 break
             head *= 4
         starts = [start for p in decision.placements if (start := self._claim(connection, p))]
         free = sum(status.availability.is_free for status in devices)
         taken = sum(len(placement.devices) for placement in decision.placements)
-        room = free > taken
-        following = None if room else _following(queued, decision, devices)
-        return Assigned(starts, room, decision.wake_at, following)
+        stays_free = free > taken
+        following = None if stays_free else _following(queued, decision, devices)
+        wake_at = self._wake_time(connection, decision, devices)
+        return Assigned(starts, stays_free, wake_at, following)
+
+    def _wake_time(
+        self, connection: sqlite3.Connection, decision: Plan, devices: Sequence[DeviceStatus]
+    ) -> float | None:
+        """When a retry falls due or a hold ends, whichever comes first."""
+        if all(status.availability.standing is not Standing.HELD for status in devices):
+            return decision.wake_at
+        ends = (decision.wake_at, holds.next_end(connection, self._clock.now()))
+        return min((end for end in ends if end is not None), default=None)
 
     def apply(self, assigned: Assigned) -> None:
         """Start what was claimed, once the claim is committed."""
@@ -175,7 +195,8 @@ class Dispatcher(Loop):
         """The plan if this job were in the queue, everything ahead of it considered."""
         ahead = jobs.jobs_ahead(connection, candidate.priority, candidate.number)
         queued = [*jobs.queued(connection, ahead), candidate]
-        return plan(Snapshot(queued, self._devices.statuses(connection)), self._clock.now())
+        room, devices = self._disk.room(connection), self._devices.statuses(connection)
+        return plan(self._slots.snapshot(connection, queued, devices, room), self._clock.now())
 
     def _fail_broken(self, connection: sqlite3.Connection) -> None:
         """Fail jobs whose dependencies did not complete, and then those that depend on these."""
@@ -200,6 +221,7 @@ class Dispatcher(Loop):
 
     def launch(self, start: Start) -> None:
         """Hand a claimed attempt to the engine, beside whatever else starts."""
+        crash_point("claim.after_commit")
         task = asyncio.create_task(self._launch(start), name=f"start {start.claimed.ref}")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
@@ -212,7 +234,9 @@ class Dispatcher(Loop):
     async def _launch(self, start: Start) -> None:
         ref = start.claimed.ref
         try:
-            await self._engine.start(await self._preparer.launch(start.job.spec, start.assignment))
+            prepared = await self._preparer.launch(start.job, start.assignment)
+            await self._record_origin(start, prepared.origin)
+            await self._engine.start(prepared.launch)
         except Exception as error:
             log.warning("cannot start", action="attempt.refused", attempt=str(ref), exc_info=error)
             verdict = _refusal(error)
@@ -227,10 +251,26 @@ class Dispatcher(Loop):
             await self._database.write(lambda c: attempts.mark_running(c, start.claimed, now))
         except TrainingClusterError:
             log.exception("runs unrecorded", action="attempt.unrecorded", attempt=str(ref))
+        crash_point("running.after_commit")
+        origin = prepared.origin
         self._supervisor.watch(
-            Watched(ref, start.claimed.job_number, start.directory, start.job.spec)
+            Watched(
+                ref,
+                start.claimed.job_number,
+                start.directory,
+                start.job.spec,
+                since=origin.checkpoint,
+                elapsed_before=origin.elapsed_seconds,
+            )
         )
         self._prepare_following()  # not earlier: it would compete with the start
+
+    async def _record_origin(self, start: Start, origin: Origin) -> None:
+        try:
+            await self._preparer.checkpoints.record(start.claimed, origin, self._clock.now())
+        except TrainingClusterError:
+            ref = str(start.claimed.ref)
+            log.exception("begins unrecorded", action="attempt.unrecorded", attempt=ref)
 
     async def stop(self) -> None:
         """End; attempts that are being handed over are handed over first."""
@@ -247,7 +287,8 @@ def _following(
     started = {placement.job_id for placement in decision.placements}
     leased = [s.device for s in devices if s.availability.standing in _USED]
     for job in queued:
-        if job.id not in started and job.gpus == 1 and not job.waits_for and not job.not_before:
+        waits = job.waits_for or job.not_before or job.awaits_dataset
+        if job.id not in started and job.gpus == 1 and not waits:
             device = next((device for device in leased if fits(job, device)), None)
             return None if device is None else (job.id, device)
     return None

@@ -97,6 +97,12 @@ class Feed(Generic[T]):
         if channel is not None:
             channel.put(items, over=over)
 
+    def reopen(self, topic: str) -> None:
+        """A topic that was over goes on: those who come now follow it."""
+        channel = self._channels.get(topic)
+        if channel is not None:
+            channel.over = False
+
     async def follow(
         self, topic: str, after: int, load: Load[T], idle_seconds: float = _IDLE_SECONDS
     ) -> AsyncGenerator[Item[T] | None, None]:

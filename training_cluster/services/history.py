@@ -12,9 +12,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from training_cluster.domain.disclosure import event_for
 from training_cluster.domain.event import Event, EventType
 from training_cluster.domain.job import FINISHED, Job, JobState
 from training_cluster.domain.metric import MetricLine
+from training_cluster.domain.principal import Principal
 from training_cluster.services.feed import Feed, Item, Page
 from training_cluster.services.news import EVERYTHING, News
 from training_cluster.store import events, jobs, metric_lines
@@ -77,12 +79,13 @@ class History:
         job: Job | None = None,
         kind: EventType | None = None,
         latest: bool = False,
+        by: Principal,
     ) -> list[Event]:
-        """Events behind a sequence number, oldest first: the first ones, or the latest."""
-        number = job.number if job else None
-        return await self._database.read(
-            lambda c: events.page(c, after, limit, job_number=number, kind=kind, latest=latest)
-        )
+        """Events behind a sequence number that `by` may see, oldest first: the first ones, or the
+        latest."""
+        select = _selecting(job, kind, by, latest=latest)
+        found = await self._database.read(lambda c: select(c, after, limit))
+        return _disclosed(found, by)
 
     async def last_event(self) -> int:
         """The number of the latest event."""
@@ -101,18 +104,32 @@ class History:
         return _told(self._news.lines, job.id, after, load)
 
     def follow_events(
-        self, after: int, *, job: Job | None = None, kind: EventType | None = None
+        self, after: int, *, job: Job | None = None, kind: EventType | None = None, by: Principal
     ) -> Told[Event]:
         """Every event behind `after`; those of one job until it has ended, those of the daemon
-        for ever."""
-        number = job.number if job else None
+        for ever. They come whole: `event_for` says what of them `by` may see."""
+        find = _selecting(job, kind, by)
 
         def select(connection: sqlite3.Connection, after: int, limit: int) -> list[Item[Event]]:
-            found = events.page(connection, after, limit, job_number=number, kind=kind)
-            return [Item(event.sequence, event) for event in found]
+            return [Item(event.sequence, event) for event in find(connection, after, limit)]
 
         load = _Load(self._database, job, select)
         return _told(self._news.events, job.id if job else EVERYTHING, after, load)
+
+
+def _selecting(
+    job: Job | None, kind: EventType | None, by: Principal, *, latest: bool = False
+) -> Callable[[sqlite3.Connection, int, int], list[Event]]:
+    number = job.number if job else None
+    reader = None if by.is_admin else by.name
+    return lambda connection, after, limit: events.page(
+        connection, after, limit, job_number=number, kind=kind, latest=latest, but_secret_to=reader
+    )
+
+
+def _disclosed(found: list[Event], by: Principal) -> list[Event]:
+    seen = (event_for(event, by) for event in found)
+    return [event for event in seen if event is not None]
 
 
 async def _told(feed: Feed[T], topic: str, after: int, load: _Load[T]) -> Told[T]:

@@ -1,45 +1,42 @@
-"""What people do with jobs: submit, look, cancel."""
+"""What people do with jobs: submit and look; `job_control.py` has what they do with them then."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
+from typing import Any
 
 import structlog
 
+from training_cluster.crash_points import crash_point
+from training_cluster.domain.dialect import DialectRequest
 from training_cluster.domain.errors import (
     FieldProblem,
-    IdempotencyMismatch,
     ImpossibleRequest,
-    InvalidRequest,
-    JobAlreadyFinished,
-    JobNotFound,
     NoDeviceFree,
     StoreUnavailable,
+    TooManyJobs,
     TrainingClusterError,
+    UnknownDataset,
 )
 from training_cluster.domain.ids import new_job_id
-from training_cluster.domain.job import (
-    ACTIVE,
-    FINISHED,
-    Attempt,
-    Job,
-    JobState,
-    QueuedJob,
-    StopReason,
-)
+from training_cluster.domain.job import Attempt, Job, JobState, QueuedJob
 from training_cluster.domain.spec import JobSpec
-from training_cluster.ports import Clock, DatasetRegistry, Trainer
+from training_cluster.ports import Clock, Dataset, Trainer
 from training_cluster.scheduling.plan import describe_need, fits
+from training_cluster.services import admission
+from training_cluster.services.dataset_choice import Chosen, DatasetChoice
 from training_cluster.services.devices import DeviceWatch
+from training_cluster.services.disk import Ample, Disk
 from training_cluster.services.dispatcher import Assigned, Dispatcher
+from training_cluster.services.job_control import JobControl
 from training_cluster.services.model_names import ModelNames
 from training_cluster.services.queue import QueueView, Waiting
+from training_cluster.services.starting_models import pinned
 from training_cluster.services.supervisor import Supervisor
 from training_cluster.services.webhooks import Webhooks
 from training_cluster.store import attempts, jobs, tracker_runs, webhooks
@@ -49,6 +46,10 @@ from training_cluster.store.tracker_runs import RunRow
 
 log = structlog.get_logger(__name__)
 
+LAST = jobs.LAST
+"""Above the number of every job."""
+
+_Checked = tuple[JobSpec, tuple[str, ...], int]  # with its model found, warnings, disk bytes
 _RETRY_AFTER_SECONDS = 30
 _DISPATCH_PATIENCE_SECONDS = 0.15
 
@@ -63,13 +64,16 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A validated request to run a job."""
+    """A validated request to run a job. `request` is what a dialect must remember of it; an admin
+    may start from everybody's models."""
 
     spec: JobSpec
     user: str
     strategy: Strategy = Strategy.QUEUE
     warnings: tuple[str, ...] = ()
     idempotency_key: str | None = None
+    request: DialectRequest | None = None
+    is_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +89,16 @@ class Overview:
     runs: Sequence[RunRow] = ()
 
 
-class Jobs:
-    """The service behind every dialect's jobs. `trackers` are those that are served."""
+class Jobs(JobControl):
+    """The service behind every dialect's jobs. `trackers` are those that are served,
+    `queued_per_user` how many jobs one user may have waiting."""
 
     def __init__(
         self,
         database: Database,
         devices: DeviceWatch,
         models: ModelNames,
-        datasets: DatasetRegistry,
+        datasets: DatasetChoice,
         trainer: Trainer,
         dispatcher: Dispatcher,
         supervisor: Supervisor,
@@ -102,26 +107,31 @@ class Jobs:
         clock: Clock,
         *,
         trackers: frozenset[str] = frozenset(),
+        queued_per_user: int = 10_000,
+        disk: Disk | None = None,
     ) -> None:
+        super().__init__(database, dispatcher, supervisor, clock)
         self.trackers = trackers
-        self._database = database
+        self._queued_per_user = queued_per_user
+        self._disk = disk or Ample()
         self._devices = devices
         self._models = models
         self._datasets = datasets
         self._trainer = trainer
-        self._dispatcher = dispatcher
-        self._supervisor = supervisor
         self._queue = queue
         self._webhooks = webhooks
-        self._clock = clock
 
     async def submit(self, submission: Submission) -> Overview:
         """Take a job: when this returns it is durable, and started if devices were free.
 
         Raises InvalidRequest (and its kinds) when it cannot be run, NoDeviceFree under
-        strategy `reject`, IdempotencyMismatch.
+        strategy `reject`, IdempotencyMismatch, TooManyJobs, and StorageFull.
         """
-        spec, warnings = await asyncio.to_thread(self._check, submission.spec)
+        self._disk.require_room()
+        asked, admin = submission.spec, submission.is_admin
+        asked = await pinned(self._database, self._trainer, asked, submission.user, is_admin=admin)
+        reader = None if admin else submission.user
+        (spec, warnings, disk_bytes), chosen = await self._checked(asked, reader)
         self._refuse_impossible(spec)
         new = NewJob(
             id=new_job_id(self._clock.now()),
@@ -131,6 +141,10 @@ class Jobs:
             warnings=(*submission.warnings, *warnings),
             idempotency_key=submission.idempotency_key,
             request_sha256=_fingerprint(submission),
+            disk_bytes=disk_bytes,
+            request=submission.request,
+            dataset_id=chosen.dataset_id if chosen else None,
+            dataset_pending=chosen is not None and chosen.dataset is None,
         )
         if submission.strategy is Strategy.REJECT:
             await self._devices.fresh()
@@ -138,11 +152,14 @@ class Jobs:
             overview, assigned = await self._accept(new, submission.strategy)
         else:
             overview, assigned = await self._accept_with_webhook(new, submission.strategy)
+        crash_point("submit.after_commit")
         if assigned is not None:
             self._dispatcher.apply(assigned)
-        elif self._dispatcher.has_room and not overview.replayed:
+        elif self._may_start(spec) and not overview.replayed:
             await self._dispatcher.run_soon(_DISPATCH_PATIENCE_SECONDS)
             return await self._database.read(lambda c: self._answer(c, overview.job.id))
+        elif spec.depends_on:
+            self._dispatcher.wake()  # what it depends on may have failed already
         return overview
 
     async def _accept(self, new: NewJob, strategy: Strategy) -> tuple[Overview, Assigned | None]:
@@ -173,28 +190,52 @@ class Jobs:
     ) -> tuple[Overview, Assigned | None]:
         """One transaction: find or insert the job, and claim devices for it where they are known
         to be free. A rejected job leaves no trace."""
-        known = _known(connection, new)
+        known = admission.known_job(connection, new)
         if known is not None:
             return replace(self._answer(connection, known), replayed=True), None
+        self._refuse_hoarder(connection, new.user)
         now_or_never, assigned = strategy is Strategy.REJECT, None
         if now_or_never:
-            self._refuse_unless_free(connection, new.spec)
-        _insert(connection, new)
-        if (now_or_never or self._dispatcher.has_room) and self._devices.is_fresh:
+            self._refuse_unless_free(connection, new)
+        admission.insert(connection, new)
+        if (now_or_never or self._may_start(new.spec)) and self._devices.is_fresh:
             assigned = self._dispatcher.assign(connection)
         job = jobs.find(connection, new.id)
+        crash_point("submit.before_commit")
         return Overview(job, (), self._queue.quick(connection, job), None), assigned
 
-    def _check(self, spec: JobSpec) -> tuple[JobSpec, tuple[str, ...]]:
-        resolved = replace(spec, model_name=self._models.resolve(spec.model_name))
-        dataset = self._datasets.resolve(spec.dataset_version)
-        return resolved, self._trainer.check(resolved, dataset)
+    def _may_start(self, spec: JobSpec) -> bool:
+        return self._dispatcher.has_room or not spec.needs_device
+
+    async def _checked(self, spec: JobSpec, reader: str | None) -> tuple[_Checked, Chosen | None]:
+        """The spec as it is to be stored, and its dataset if that is none of a folder."""
+        if not spec.uses_dataset:
+            return await asyncio.to_thread(self._check, spec, None), None
+        try:
+            return await asyncio.to_thread(self._check_with_folder, spec), None
+        except UnknownDataset as unknown:
+            chosen = await self._datasets.choose(spec.dataset_version, unknown, reader)
+        spec = replace(spec, dataset_version=chosen.key)
+        return await asyncio.to_thread(self._check, spec, chosen.dataset), chosen
+
+    def _check_with_folder(self, spec: JobSpec) -> _Checked:
+        return self._check(spec, self._datasets.folders.resolve(spec.dataset_version))
+
+    def _check(self, spec: JobSpec, dataset: Dataset | None) -> _Checked:
+        resolved = self._models.locate(spec)
+        warnings = self._trainer.check(resolved, dataset)
+        if dataset is None and spec.uses_dataset:
+            return resolved, warnings, 0
+        need = self._trainer.disk_need(resolved, dataset)
+        self._disk.require_possible(need)
+        remarks = dataset.remarks if dataset is not None else ()
+        return resolved, (*warnings, *remarks), need.total_bytes
 
     def _refuse_impossible(self, spec: JobSpec) -> None:
         wanted = QueuedJob("", 0, gpus=spec.gpus, min_memory_bytes=spec.min_memory_bytes)
         devices = self._devices.latest.devices
         possible = sum(fits(wanted, device) for device in devices)
-        if devices and possible < spec.gpus:
+        if devices and spec.needs_device and possible < spec.gpus:
             need = describe_need(spec.gpus, spec.min_memory_bytes)
             raise ImpossibleRequest(
                 f"the job needs {need}, and {possible} of the {len(devices)} of this machine "
@@ -202,13 +243,24 @@ class Jobs:
                 problems=(FieldProblem("gpus", f"{spec.gpus} asked for", f"at most {possible}"),),
             )
 
-    def _refuse_unless_free(self, connection: sqlite3.Connection, spec: JobSpec) -> None:
+    def _refuse_hoarder(self, connection: sqlite3.Connection, user: str) -> None:
+        most = self._queued_per_user
+        if jobs.has_queued(connection, user, most):
+            raise TooManyJobs(
+                f"{user} has {most} jobs waiting, which is the most",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+                hint="wait until some have started, or cancel some",
+            )
+
+    def _refuse_unless_free(self, connection: sqlite3.Connection, new: NewJob) -> None:
+        spec = new.spec
         candidate = QueuedJob(
             "candidate",
             jobs.LAST,
             priority=spec.priority,
-            gpus=spec.gpus,
+            gpus=spec.gpus if spec.needs_device else 0,
             min_memory_bytes=spec.min_memory_bytes,
+            disk_bytes=new.disk_bytes,
         )
         decision = self._dispatcher.would_start(connection, candidate)
         if all(placement.job_id != candidate.id for placement in decision.placements):
@@ -223,6 +275,11 @@ class Jobs:
     def _answer(self, connection: sqlite3.Connection, job_id: str) -> Overview:
         job = jobs.find(connection, job_id)
         return Overview(job, (), self._queue.waiting(connection, job), None)
+
+    def settings(self, spec: JobSpec) -> Mapping[str, Any]:
+        """What a job's recipe and fields decide, by the trainer's names. Reads small files.
+        Raises InvalidRequest."""
+        return self._trainer.settings(spec)
 
     async def get(self, key: str) -> Overview:
         """A job by id or number, with attempts and prospects. Raises JobNotFound."""
@@ -241,68 +298,32 @@ class Jobs:
         )
 
     async def page(
-        self, *, state: JobState | None, user: str | None, before: int, limit: int
+        self,
+        *,
+        limit: int,
+        state: JobState | None = None,
+        user: str | None = None,
+        before: int = LAST,
+        metadata: Mapping[str, str] | None = None,
+        kind: str | None = None,
     ) -> list[Job]:
-        """Jobs with a number below `before`, newest first."""
+        """Jobs with a number below `before`, newest first; with `metadata` those that were asked
+        for with all of these words, with an empty one those without any."""
         return await self._database.read(
-            lambda c: jobs.page(c, state=state, user=user, before=before, limit=limit)
+            lambda c: jobs.page(
+                c,
+                state=state,
+                user=user,
+                before=before,
+                limit=limit,
+                metadata=metadata,
+                kind=kind,
+            )
         )
-
-    async def cancel(self, key: str) -> Job:
-        """End a queued job at once, have an active one stopped; returns it in its new state.
-
-        Raises JobNotFound, and JobAlreadyFinished for one that has ended. Cancelling a job that
-        is stopping changes nothing.
-        """
-        now = self._clock.now()
-
-        def change(connection: sqlite3.Connection) -> tuple[Job, Path | None]:
-            job = jobs.find(connection, key)
-            if job.state in FINISHED:
-                raise JobAlreadyFinished(f"job {job.number} is already {job.state}")
-            if job.state not in ACTIVE:
-                jobs.end_unstarted(connection, job, JobState.CANCELLED, now, None)
-                return replace(job, state=JobState.CANCELLED), None
-            attempt = attempts.of_job(connection, job.number)[-1]
-            if job.state is not JobState.STOPPING:
-                attempts.mark_stopping(connection, job, StopReason.CANCELLED, now)
-            return replace(job, state=JobState.STOPPING), Path(attempt.directory)
-
-        job, directory = await self._database.write(change)
-        log.info("cancelled", action="job.cancelled", job=job.id, state=job.state.value)
-        if directory is not None:
-            await self._supervisor.stop_attempt(directory, StopReason.CANCELLED)
-        else:
-            self._dispatcher.wake()
-        return job
-
-
-def _insert(connection: sqlite3.Connection, new: NewJob) -> None:
-    spec = replace(new.spec, depends_on=_resolve(connection, new.spec.depends_on))
-    jobs.insert(connection, replace(new, spec=spec))
-
-
-def _known(connection: sqlite3.Connection, new: NewJob) -> str | None:
-    """The job made with the same Idempotency-Key, if any. Raises IdempotencyMismatch."""
-    if new.idempotency_key is None:
-        return None
-    known = jobs.by_idempotency_key(connection, new.user, new.idempotency_key)
-    if known is not None and known[1] != new.request_sha256:
-        raise IdempotencyMismatch(hint="use a fresh key for a different job")
-    return known[0] if known else None
-
-
-def _resolve(connection: sqlite3.Connection, keys: tuple[str, ...]) -> tuple[str, ...]:
-    resolved = []
-    for index, key in enumerate(keys):
-        try:
-            resolved.append(jobs.find(connection, key).id)
-        except JobNotFound as error:
-            problem = FieldProblem(f"depends_on.{index}", error.message, "the id of a job")
-            raise InvalidRequest(error.message, problems=(problem,)) from error
-    return tuple(dict.fromkeys(resolved))
 
 
 def _fingerprint(submission: Submission) -> str:
     text = submission.spec.to_json() + submission.strategy.value
+    if submission.request is not None:
+        text += submission.request.to_json()
     return hashlib.sha256(text.encode()).hexdigest()

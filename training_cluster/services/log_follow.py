@@ -86,7 +86,8 @@ class LogFollow:
         """Everything from `start` on until the job has ended; None when nothing came for a while.
 
         Ends early when this is closed."""
-        key, number = overview.job.id, start.attempt
+        # a job that is tried again after its end is followed apart from those who saw it end
+        key, number = (overview.job.id, overview.job.counts_after), start.attempt
         with _using(self._jobs, key, lambda: _Watch(overview, self._look)) as job:
             if not job.is_finished:
                 job.overview = overview

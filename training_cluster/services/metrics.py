@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
+from training_cluster.crash_points import crash_point
+from training_cluster.domain.job import AttemptRef, Checkpoint, Progress, TrainingPoint
 from training_cluster.ports import Clock, Trainer
 from training_cluster.services.loop import Loop
 from training_cluster.store import progress
@@ -26,7 +28,10 @@ _LEAST_GAP_SECONDS = 0.001
 
 @dataclass(slots=True)
 class Tail:
-    """A progress log being followed. `time` is that of its last line, in Unix seconds."""
+    """A progress log being followed. `time` is that of its last line, in Unix seconds.
+
+    The attempt goes on from the checkpoint `since`, after `elapsed_before` seconds of training.
+    Of one that is `held` nothing is stored before its end."""
 
     ref: AttemptRef
     job_number: int
@@ -34,6 +39,9 @@ class Tail:
     offset: int = 0
     progress: Progress | None = None
     time: float = 0.0
+    since: Checkpoint | None = None
+    elapsed_before: float = 0.0
+    held: bool = False
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -65,12 +73,28 @@ class MetricsFollower(Loop):
             return None
         return _WATCHED_POLL_SECONDS if self.has_watchers() else _POLL_SECONDS
 
-    def follow(self, ref: AttemptRef, job_number: int, directory: Path, offset: int = 0) -> Tail:
+    def follow(
+        self,
+        ref: AttemptRef,
+        job_number: int,
+        directory: Path,
+        offset: int = 0,
+        *,
+        since: Checkpoint | None = None,
+        elapsed_before: float = 0.0,
+    ) -> Tail:
         """Begin to follow an attempt from a byte offset of its log."""
-        tail = Tail(ref, job_number, self._trainer.progress_log(directory), offset)
+        path = self._trainer.progress_log(directory)
+        tail = Tail(ref, job_number, path, offset, since=since, elapsed_before=elapsed_before)
         self._tails[ref] = tail
         self.wake()
         return tail
+
+    def hold(self, ref: AttemptRef) -> None:
+        """Store no more of an attempt that was told to save and stop: whatever it logs behind its
+        last checkpoint will be logged again by the attempt that goes on from there."""
+        if ref in self._tails:
+            self._tails[ref].held = True
 
     def drop(self, ref: AttemptRef) -> None:
         """Stop following an attempt."""
@@ -79,25 +103,43 @@ class MetricsFollower(Loop):
     async def run_once(self) -> None:
         """Store what the running attempts have logged since the last time."""
         for tail in list(self._tails.values()):
-            await self.catch_up(tail)
+            if not tail.held:
+                await self.catch_up(tail)
 
-    async def catch_up(self, tail: Tail) -> None:
-        """Read one log to its end; waits for whoever is reading it."""
+    async def catch_up(self, tail: Tail, last_step: int | None = None) -> None:
+        """Read one log to its end, or what it says up to a step; waits for whoever is reading
+        it."""
         async with tail.reading:
             while (found := read_lines(tail.path, tail.offset)) is not None:
                 lines, offset, written_at = found
-                parsed = (self._trainer.parse(line) for line in lines)
-                points = [point for point in parsed if point is not None]
+                points = [
+                    point
+                    for line in lines
+                    if (point := self._point(tail, line)) is not None
+                    and (last_step is None or point.progress.step <= last_step)
+                ]
                 latest = min(written_at, self._clock.now())
                 await self._store(tail, timed(points, latest, tail.time), offset)
 
+    def _point(self, tail: Tail, line: bytes) -> TrainingPoint | None:
+        """What a line says, with the seconds of the whole job."""
+        point = self._trainer.parse(line, tail.since)
+        elapsed = None if point is None else point.progress.elapsed_seconds
+        if point is None or elapsed is None or not tail.elapsed_before:
+            return point
+        progress = replace(point.progress, elapsed_seconds=tail.elapsed_before + elapsed)
+        return replace(point, progress=progress)
+
     async def _store(self, tail: Tail, points: Sequence[TimedPoint], offset: int) -> None:
         stretch = (tail.offset, offset)
-        tail.offset = await self._database.write(
-            lambda connection: progress.record(
-                connection, tail.job_number, tail.ref, points, stretch, self._limits
-            )
-        )
+
+        def change(connection: sqlite3.Connection) -> int:
+            key = (tail.job_number, tail.ref)
+            read = progress.record(connection, *key, points, stretch, self._limits)
+            crash_point("metrics.before_commit")
+            return read
+
+        tail.offset = await self._database.write(change)
         if points and tail.offset == offset:
             tail.progress, tail.time = points[-1][0].progress, points[-1][1]
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from training_cluster.domain.disk import DiskSpace
 from training_cluster.ports import Clock
 from training_cluster.scheduling.plan import DeviceStatus
 from training_cluster.services.devices import DeviceWatch
+from training_cluster.services.disk import DiskWatch
 from training_cluster.services.histogram import Distribution
 from training_cluster.services.observations import Observations
 from training_cluster.store import census
@@ -51,6 +53,8 @@ class Figures:
     latency: Mapping[str, Distribution]
     idle_gap: Distribution
     trackers: Sequence[TrackerState]
+    disk: DiskSpace
+    disk_is_full: bool
 
 
 class Monitoring:
@@ -62,6 +66,7 @@ class Monitoring:
         devices: DeviceWatch,
         observations: Observations,
         clock: Clock,
+        disk: DiskWatch,
         trackers: Callable[[], Sequence[TrackerState]] = lambda: (),
     ) -> None:
         self._database = database
@@ -69,6 +74,7 @@ class Monitoring:
         self._observations = observations
         self._clock = clock
         self._trackers = trackers
+        self._disk = disk
 
     async def figures(self) -> Figures:
         """The present state. Raises StoreUnavailable."""
@@ -82,6 +88,8 @@ class Monitoring:
             latency=self._observations.latency,
             idle_gap=self._observations.idle_gap,
             trackers=tuple(self._trackers()),
+            disk=self._disk.space,
+            disk_is_full=self._disk.is_full,
         )
 
     def _stored(self, connection: sqlite3.Connection) -> tuple[Census, Sequence[DeviceStatus]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from training_cluster.domain.event import ENDINGS, Event
+from training_cluster.domain.event import ENDINGS, Event, EventType
 from training_cluster.domain.metric import MetricLine
 from training_cluster.services.feed import Feed, Item
 from training_cluster.store.facts import Fact
@@ -41,6 +41,9 @@ class News:
             self.events.publish(EVERYTHING, [Item(event.sequence, event)])
         if event.job_id is None:
             return
+        if event.type is EventType.JOB_RETRIED:
+            self.events.reopen(event.job_id)
+            self.lines.reopen(event.job_id)
         if self.events.is_followed(event.job_id):
             self.events.publish(event.job_id, [Item(event.sequence, event)], over=over)
         if over:

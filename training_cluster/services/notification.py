@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from training_cluster.domain.disclosure import error_for_others, veil
 from training_cluster.domain.event import ENDINGS, Event, EventType
 from training_cluster.domain.job import Attempt, Job, Progress
 from training_cluster.domain.webhook import Delivery
 from training_cluster.services.log_end import last_lines
-from training_cluster.store import attempts, events, jobs, metric_lines, tracker_runs
+from training_cluster.store import attempts, events, jobs, metric_lines, tracker_runs, webhooks
 from training_cluster.store.tracker_runs import RunRow
 
 _LOSS = "train/loss"
@@ -23,14 +24,18 @@ _STATUS = {
     EventType.JOB_QUEUED: "queued",
     EventType.JOB_STARTED: "running",
     EventType.JOB_PROGRESS: "running",
+    EventType.JOB_STALLED: "running",
     EventType.JOB_COMPLETED: "completed",
     EventType.JOB_FAILED: "failed",
     EventType.JOB_CANCELLED: "cancelled",
+    EventType.JOB_PAUSED: "paused",
+    EventType.JOB_RESUMED: "queued",
+    EventType.JOB_RETRIED: "queued",
     EventType.JOB_PREEMPTED: "queued",
     EventType.JOB_RETRYING: "queued",
 }
 # events after which somebody wants to know what the trainer said last
-_TROUBLE = frozenset({EventType.JOB_FAILED, EventType.JOB_RETRYING})
+_TROUBLE = frozenset({EventType.JOB_FAILED, EventType.JOB_RETRYING, EventType.JOB_STALLED})
 # events that find the job before its attempt has run
 _BEFORE = frozenset({EventType.JOB_QUEUED, EventType.JOB_STARTED})
 
@@ -45,6 +50,7 @@ class JobFacts:
     attempt: Attempt | None
     losses: Sequence[float]
     runs: Sequence[RunRow]
+    is_open: bool = True  # the receiver may see what only owner and admins can
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,10 @@ def gather(connection: sqlite3.Connection, delivery: Delivery) -> Facts:
     """Read what the document of a delivery needs."""
     event = events.find(connection, delivery.event_sequence)
     assert event is not None, "the schema keeps events that have deliveries"
-    return Facts(delivery, event, _job_facts(connection, event))
+    return Facts(delivery, event, _job_facts(connection, event, delivery.webhook_id))
 
 
-def _job_facts(connection: sqlite3.Connection, event: Event) -> JobFacts | None:
+def _job_facts(connection: sqlite3.Connection, event: Event, webhook_id: str) -> JobFacts | None:
     if event.job_id is None:
         return None
     job = jobs.find(connection, event.job_id)
@@ -73,7 +79,9 @@ def _job_facts(connection: sqlite3.Connection, event: Event) -> JobFacts | None:
     if event.type not in _BEFORE:
         points = metric_lines.points(connection, job.number, _LOSS)
         losses = [value for _, time, value in points if time <= event.time]
-    return JobFacts(job, attempt, losses, tracker_runs.of_job(connection, job.number))
+    is_open = webhooks.sees_all_of(connection, webhook_id, job.user)
+    runs = tracker_runs.of_job(connection, job.number) if is_open else ()
+    return JobFacts(job, attempt, losses, runs, is_open)
 
 
 def document(facts: Facts, base_url: str, device_names: Mapping[str, str]) -> Document:
@@ -105,8 +113,8 @@ def _job(event: Event, facts: JobFacts, base_url: str, names: Mapping[str, str])
         **_attempt(facts.attempt, names),
         **_times(event, facts.job),
         **_measured(event, facts),
-        "error": _error(event, facts.job),
-        "log_tail": _log_tail(event, facts.attempt),
+        "error": _error(event, facts),
+        "log_tail": _log_tail(event, facts.attempt) if facts.is_open else [],
         "result": facts.job.result if event.type is EventType.JOB_COMPLETED else None,
         "runs": _runs(facts.runs),
     }
@@ -144,7 +152,7 @@ def _times(event: Event, job: Job) -> Document:
     return {
         "start_time": started,
         "end_time": job.finished_at if event.type in ENDINGS else None,
-        "duration_seconds": event.time - started if started is not None and ran else None,
+        "duration_seconds": max(event.time - started, 0.0) if started is not None and ran else None,
     }
 
 
@@ -184,11 +192,14 @@ def _thinned(values: Sequence[float]) -> list[float]:
     return [values[round(index * last / (_MOST_POINTS - 1))] for index in range(_MOST_POINTS)]
 
 
-def _error(event: Event, job: Job) -> Document | None:
+def _error(event: Event, facts: JobFacts) -> Document | None:
+    job = facts.job
     if event.type is EventType.JOB_FAILED and job.error is not None:
-        return asdict(job.error)
+        error = job.error if facts.is_open else error_for_others(job.error, job.user)
+        return asdict(error)
     if "code" in event.data:
-        return {"code": event.data["code"], "message": event.data.get("message"), "hint": None}
+        message = event.data.get("message") if facts.is_open else veil(job.user)
+        return {"code": event.data["code"], "message": message, "hint": None}
     return None
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from training_cluster.domain.event import Event, EventType
+from training_cluster.domain.event import ATTEMPT_ENDS, Event, EventType
 from training_cluster.services.histogram import Distribution, Histogram
 from training_cluster.store.facts import Fact
 
@@ -21,16 +21,6 @@ _GAP_BOUNDS = (
 # a driver has that long to answer before its devices count as faulty; a start that takes longer
 # than twice this was held up by more than a slow look at free devices
 _PATIENCE_SECONDS = 10.0
-
-_ENDED = frozenset(
-    {
-        EventType.JOB_COMPLETED,
-        EventType.JOB_FAILED,
-        EventType.JOB_CANCELLED,
-        EventType.JOB_RETRYING,
-        EventType.JOB_PREEMPTED,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ class Observations:
             self._begin(event)
         elif event.type is EventType.JOB_STARTED:
             self._measure(event)
-        elif event.type in _ENDED:
+        elif event.type in ATTEMPT_ENDS:
             self._starts.pop((event.job_number, event.attempt_number), None)
             self._free(event.data.get("devices", ()), event.time)
         elif event.type in (EventType.DEVICE_RELEASED, EventType.DEVICE_RECOVERED):

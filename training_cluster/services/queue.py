@@ -6,12 +6,15 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training_cluster.domain.job import Attempt, Job, JobState, QueuedJob
+from training_cluster.domain.disk import DiskRoom
+from training_cluster.domain.job import ACTIVE, Attempt, Job, JobState, QueuedJob
 from training_cluster.ports import Clock
 from training_cluster.scheduling import estimate
-from training_cluster.scheduling.plan import DeviceStatus, Snapshot, WaitCode, WaitReason, plan
+from training_cluster.scheduling.plan import DeviceStatus, WaitCode, WaitReason, plan
 from training_cluster.services.devices import DeviceWatch
-from training_cluster.store import attempts, jobs
+from training_cluster.services.disk import Ample, Disk
+from training_cluster.services.slots import Slots
+from training_cluster.store import apart, attempts, jobs
 from training_cluster.store.database import Database
 
 _EXPLAINED = 256
@@ -37,12 +40,22 @@ class QueueState:
     queued: Sequence[tuple[QueuedJob, Waiting]]
     queued_total: int
     devices: Sequence[DeviceStatus]
+    disk: DiskRoom | None = None
 
 
 class QueueView:
     """Answers why and how long, by planning over the present without applying the plan."""
 
-    def __init__(self, database: Database, devices: DeviceWatch, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        devices: DeviceWatch,
+        clock: Clock,
+        disk: Disk | None = None,
+        slots: Slots | None = None,
+    ) -> None:
+        self._disk = disk or Ample()
+        self._slots = slots or Slots()
         self._database = database
         self._devices = devices
         self._clock = clock
@@ -59,13 +72,16 @@ class QueueView:
         devices = self._devices.statuses(connection)
         total = jobs.counts(connection).get(JobState.QUEUED, 0)
         prospects = self._prospects(connection, queued, devices, active)
-        return QueueState(active, list(zip(queued, prospects, strict=True)), total, devices)
+        waiting = list(zip(queued, prospects, strict=True))
+        return QueueState(active, waiting, total, devices, self._disk.room(connection))
 
     def waiting(self, connection: sqlite3.Connection, job: Job) -> Waiting | None:
         """The prospects of one job; None unless it is queued."""
         if job.state is not JobState.QUEUED:
             return None
         ahead = jobs.jobs_ahead(connection, job.priority, job.number)
+        if not job.spec.needs_device:
+            return self._waiting_apart(connection, job, ahead)
         if ahead >= _EXPLAINED:
             return Waiting(ahead + 1, _behind(ahead), None)
         queued = jobs.queued(connection, ahead + 1)
@@ -73,10 +89,20 @@ class QueueView:
         prospects = self._prospects(connection, queued, devices, _active(connection))
         return prospects[-1] if prospects else None
 
+    def _waiting_apart(self, connection: sqlite3.Connection, job: Job, ahead: int) -> Waiting:
+        """Why a job waits that takes no device: what waits for devices is not in its way."""
+        queued, now = apart.queued(connection, _EXPLAINED), self._clock.now()
+        room = self._disk.room(connection)
+        decision = plan(self._slots.snapshot(connection, queued, (), room), now)
+        starts = any(placement.job_id == job.id for placement in decision.placements)
+        starting = WaitReason(WaitCode.STARTING, "starts now") if starts else _behind(ahead)
+        reason = decision.waiting.get(job.id) or starting
+        return Waiting(ahead + 1, reason, now if starts else None)
+
     def quick(self, connection: sqlite3.Connection, job: Job) -> Waiting | None:
         """As `waiting` for the newest job of the store, cheap enough for the answer to its
         submission: behind several others it waits for them, and no plan is made to say so."""
-        if job.state is JobState.QUEUED:
+        if job.state is JobState.QUEUED and job.spec.needs_device:
             ahead = jobs.jobs_ahead_of_newest(connection, job.priority)
             if ahead >= _EXPLAINED_AT_ONCE:
                 return Waiting(ahead + 1, _behind(ahead), None)
@@ -84,11 +110,13 @@ class QueueView:
 
     def finish(self, connection: sqlite3.Connection, job: Job) -> float | None:
         """When a running job is likely to end, in Unix seconds."""
-        if job.started_at is None or job.finished_at is not None:
+        if job.started_at is None or job.state not in ACTIVE:
             return None
         typical = estimate.typical_seconds(jobs.recent_durations(connection))
         now = self._clock.now()
-        left = estimate.remaining_seconds(job.progress, now - job.started_at, typical)
+        trained = job.progress.elapsed_seconds if job.progress else None
+        elapsed = max(now - job.started_at, 0.0) if trained is None else trained
+        left = estimate.remaining_seconds(job.progress, elapsed, typical)
         return None if left is None else now + left
 
     def _prospects(
@@ -99,7 +127,9 @@ class QueueView:
         active: Sequence[tuple[Job, Attempt]],
     ) -> list[Waiting]:
         now = self._clock.now()
-        decision = plan(Snapshot(queued[:_EXPLAINED], devices), now)
+        room = self._disk.room(connection)
+        snapshot = self._slots.snapshot(connection, queued[:_EXPLAINED], devices, room)
+        decision = plan(snapshot, now)
         delays = self._delays(connection, queued, devices, active)
         starting = {placement.job_id for placement in decision.placements}
         prospects = []
@@ -122,7 +152,7 @@ class QueueView:
         now = self._clock.now()
         free_in = [0.0 for status in devices if status.availability.is_free]
         for job, attempt in active:
-            elapsed = now - (attempt.started_at or attempt.created_at)
+            elapsed = max(now - (attempt.started_at or attempt.created_at), 0.0)
             left = estimate.remaining_seconds(job.progress, elapsed, typical)
             free_in += [left or 0.0] * len(attempt.device_uuids)
         return estimate.start_delays(free_in, [job.gpus for job in queued], typical)

@@ -38,9 +38,15 @@ class RunRecords:
         self._datasets = datasets
 
     def describe(
-        self, row: RunRow, job: Job, attempts: list[Attempt], place: TrackingPlace
+        self,
+        row: RunRow,
+        job: Job,
+        attempts: list[Attempt],
+        place: TrackingPlace,
+        dataset_sha256: str | None = None,
     ) -> TrackedRun:
-        """The run as it is opened. Reads the attempt's configuration: call it on a thread."""
+        """The run as it is opened; the hash of its dataset is looked up if it is one of a folder.
+        Reads the attempt's configuration: call it on a thread."""
         attempt = latest_of(row, attempts)
         first = next((a for a in attempts if a.ref.number == row.attempt_number), attempt)
         chosen = job.spec.tracking
@@ -52,7 +58,7 @@ class RunRecords:
             run_id=row.run_id,
             started_at=first.started_at or first.created_at,
             parameters=self._parameters(job.spec, Path(attempt.directory)),
-            tags=self._tags(job, attempt),
+            tags=self._tags(job, attempt, dataset_sha256),
             labels=(*place.labels, *chosen.get("tags", ())),
         )
 
@@ -60,7 +66,7 @@ class RunRecords:
         asked = {name: getattr(spec, name) for name in _IN_PARAMETERS}
         return {**asked, **self._record.parameters(directory)}
 
-    def _tags(self, job: Job, attempt: Attempt) -> Mapping[str, str]:
+    def _tags(self, job: Job, attempt: Attempt, sha256: str | None) -> Mapping[str, str]:
         spec = job.spec
         tags = {
             "job_id": job.id,
@@ -69,7 +75,7 @@ class RunRecords:
             "kind": spec.kind,
             "model_name": spec.model_name,
             "dataset_version": spec.dataset_version,
-            "dataset_sha256": self._dataset_hash(spec.dataset_version),
+            "dataset_sha256": sha256 or self._dataset_hash(spec.dataset_version),
             "devices": ",".join(attempt.device_uuids),
             "attempt": str(attempt.ref.number),
             "lora_name": spec.lora_name or "",
@@ -144,5 +150,5 @@ def _summary(job: Job, attempt: Attempt, status: str) -> Mapping[str, float | st
     if job.error is not None:
         found["error_code"] = job.error.code
     if attempt.started_at is not None and attempt.ended_at is not None:
-        found["duration_seconds"] = round(attempt.ended_at - attempt.started_at, 3)
+        found["duration_seconds"] = round(max(attempt.ended_at - attempt.started_at, 0.0), 3)
     return found

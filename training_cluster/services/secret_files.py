@@ -12,11 +12,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training_cluster.ports import Clock
-
 _SUFFIX = ".json"
 _HALF_WRITTEN = ".new"
-_YOUNG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +39,8 @@ class Address:
 class SecretFiles:
     """One file a webhook, in a folder of its own. What is written is durable."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._clock = clock
 
     async def write(self, webhook_id: str, address: Address) -> None:
         """Keep an address, in place of the one that was there."""
@@ -61,7 +57,7 @@ class SecretFiles:
     async def remove_orphans(self, known: set[str]) -> int:
         """Forget the addresses of webhooks that do not exist; returns how many there were.
 
-        A young file is kept: its webhook may be on its way into the database."""
+        To be called while nobody makes webhooks: the file of a new one is there before its row."""
         return await asyncio.to_thread(self._remove_orphans, known)
 
     def _path(self, webhook_id: str) -> Path:
@@ -91,11 +87,10 @@ class SecretFiles:
     def _remove_orphans(self, known: set[str]) -> int:
         if not self._folder.is_dir():
             return 0
-        oldest_young = self._clock.now() - _YOUNG_SECONDS
         removed = 0
         for path in self._folder.iterdir():
             owned = path.suffix == _SUFFIX and path.stem in known
-            if not owned and path.stat().st_mtime < oldest_young:
+            if not owned:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

@@ -31,7 +31,7 @@ from training_cluster.services.run_records import (
     is_over,
     run_key,
 )
-from training_cluster.store import attempts, events, jobs, tracker_runs
+from training_cluster.store import attempts, datasets, events, jobs, tracker_runs
 from training_cluster.store.database import Database
 from training_cluster.store.facts import Fact
 from training_cluster.store.tracker_runs import RunRow, RunState
@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 _AT_A_TIME = 8
 _LINES = 500
 _LONGEST_BACK_OFF_SECONDS = 60.0
+_OF_NO_RUN = frozenset({EventType.JOB_QUEUED, EventType.JOB_WARNING})
+"""A job has no run before its first attempt; warnings are told by runs, not to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class _Known:
     row: RunRow
     job: Job
     attempts: list[Attempt]
+    dataset_sha256: str | None
 
 
 class RunFeeder(Loop):
@@ -172,7 +175,8 @@ class RunFeeder(Loop):
     async def _open(self, known: _Known) -> None:
         row = known.row
         run = await asyncio.to_thread(
-            self._records.describe, row, known.job, known.attempts, self._place
+            self._records.describe,
+            *(row, known.job, known.attempts, self._place, known.dataset_sha256),
         )
         opened = await self._tracker.open(run)
         now = self._clock.now()
@@ -268,13 +272,14 @@ def _concerns(fact: Fact) -> bool:
         return True
     if not isinstance(fact, Event):
         return False
-    return fact.job_id is not None and fact.type is not EventType.JOB_WARNING
+    return fact.job_id is not None and fact.type not in _OF_NO_RUN
 
 
 def _known(connection: sqlite3.Connection, row: RunRow) -> _Known:
     job = jobs.find(connection, row.job_id)
     fresh = tracker_runs.find(connection, row)
-    return _Known(fresh, job, attempts.of_job(connection, job.number))
+    sha256 = datasets.sha256_of(connection, job.dataset_id) if job.dataset_id else None
+    return _Known(fresh, job, attempts.of_job(connection, job.number), sha256)
 
 
 def _positioned(lines: list[MetricLine], first: int) -> list[TrackedLine]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from training_cluster.crash_points import crash_point
 from training_cluster.domain.errors import Conflict, InvalidRequest, WebhookNotFound
 from training_cluster.domain.event import EventType
 from training_cluster.domain.masking import masked
+from training_cluster.domain.principal import Principal
 from training_cluster.domain.webhook import Delivery, DeliveryState, Webhook
 from training_cluster.ports import Clock, EndpointFormat, Notifier
 from training_cluster.services.secret_files import Address, Secret, SecretFiles
@@ -33,7 +35,6 @@ class NewWebhook:
     """A subscription somebody asks for; `events` empty means all, `only_user` whose jobs."""
 
     url: str = field(repr=False)
-    user: str
     events: tuple[str, ...] = ()
     only_user: str | None = None
     description: str = ""
@@ -49,7 +50,7 @@ class Unveiled:
 
 
 class Webhooks:
-    """The service behind the webhook routes. `admins` may see and touch every webhook, everybody
+    """The service behind the webhook routes. Admins may see and touch every webhook, everybody
     else only their own: those of others do not exist for them (WebhookNotFound)."""
 
     def __init__(
@@ -60,14 +61,12 @@ class Webhooks:
         clock: Clock,
         *,
         new_secret: Callable[[], str],
-        admins: frozenset[str] = frozenset({"root"}),
     ) -> None:
         self._database = database
         self._addresses = addresses
         self._notifier = notifier
         self._clock = clock
         self._new_secret = new_secret
-        self._admins = admins
         self._one_rotation = asyncio.Lock()
         self.on_due: Callable[[], None] = lambda: None
 
@@ -93,6 +92,7 @@ class Webhooks:
         )
         signing = (Secret(secret),) if secret is not None else ()
         await self._addresses.write(hook.id, Address(url, signing))
+        crash_point("webhook.address_written")
         return Unveiled(hook, secret)
 
     async def forget_receiver(self, hook: Webhook) -> None:
@@ -106,14 +106,15 @@ class Webhooks:
             problems = tuple(replace(problem, field=named) for problem in error.problems)
             raise InvalidRequest(error.message, problems=problems, hint=error.hint) from None
 
-    async def create(self, wanted: NewWebhook) -> Unveiled:
+    async def create(self, wanted: NewWebhook, by: Principal) -> Unveiled:
         """Subscribe. Raises InvalidRequest, and Conflict for a user who has too many."""
-        made = await self.receiver(wanted.url, wanted.user)
+        made = await self.receiver(wanted.url, by.name)
         hook = replace(
             made.webhook,
             events=tuple(dict.fromkeys(wanted.events)),
             only_user=wanted.only_user,
             description=wanted.description,
+            sees_all=by.is_admin,
         )
         try:
             await self._database.write(lambda connection: _store(connection, hook))
@@ -123,40 +124,42 @@ class Webhooks:
         log.info("created", action="webhook.created", webhook=hook.id, user=hook.user)
         return Unveiled(hook, made.secret)
 
-    async def visible(self, user: str) -> list[Webhook]:
-        """The standing webhooks this user may see, oldest first."""
+    async def visible(self, by: Principal) -> list[Webhook]:
+        """The standing webhooks this caller may see, oldest first."""
         found = await self._database.read(webhooks.standing)
-        return [hook for hook in found if self._may_touch(user, hook)]
+        return [hook for hook in found if by.owns(hook.user)]
 
-    async def get(self, webhook_id: str, user: str) -> Webhook:
+    async def get(self, webhook_id: str, by: Principal) -> Webhook:
         """One webhook, a job's own too. Raises WebhookNotFound."""
-        return await self._database.read(lambda c: self._find(c, webhook_id, user))
+        return await self._database.read(lambda c: self._find(c, webhook_id, by))
 
-    async def delete(self, webhook_id: str, user: str) -> None:
+    async def delete(self, webhook_id: str, by: Principal) -> None:
         """Unsubscribe; what waits for it is dropped. Raises WebhookNotFound."""
         now = self._clock.now()
 
         def change(connection: sqlite3.Connection) -> str:
-            hook = self._find(connection, webhook_id, user)
-            webhooks.delete(connection, hook.id, user, now)
+            hook = self._find(connection, webhook_id, by)
+            webhooks.delete(connection, hook.id, by.name, now)
             return hook.id
 
-        await self._addresses.remove(await self._database.write(change))
+        deleted = await self._database.write(change)
+        crash_point("webhook.row_deleted")
+        await self._addresses.remove(deleted)
 
-    async def enable(self, webhook_id: str, user: str) -> Webhook:
+    async def enable(self, webhook_id: str, by: Principal) -> Webhook:
         """Tell a disabled webhook of events again, from now on. Raises WebhookNotFound."""
 
         def change(connection: sqlite3.Connection) -> Webhook:
-            hook = self._find(connection, webhook_id, user)
+            hook = self._find(connection, webhook_id, by)
             webhooks.enable(connection, hook.id)
             return webhooks.find(connection, hook.id)
 
         return await self._database.write(change)
 
-    async def rotate(self, webhook_id: str, user: str) -> Unveiled:
+    async def rotate(self, webhook_id: str, by: Principal) -> Unveiled:
         """Sign by a new secret; the one before signs along for 24 hours. Raises WebhookNotFound,
         and Conflict for a receiver that takes no signatures."""
-        hook = await self.get(webhook_id, user)
+        hook = await self.get(webhook_id, by)
         if hook.format != EndpointFormat.STANDARD:
             raise Conflict(f"messages to webhook {hook.id} are not signed")
         async with self._one_rotation:
@@ -165,17 +168,17 @@ class Webhooks:
                 raise WebhookNotFound(f"the address of webhook {hook.id} is gone")
             secret = self._new_secret()
             await self._addresses.write(hook.id, _rotated(address, secret, self._clock.now()))
-        log.info("rotated", action="webhook.rotated", webhook=hook.id, user=user)
+        log.info("rotated", action="webhook.rotated", webhook=hook.id, user=by.name)
         return Unveiled(hook, secret)
 
-    async def test(self, webhook_id: str, user: str) -> Delivery:
+    async def test(self, webhook_id: str, by: Principal) -> Delivery:
         """Send a notification that says nothing. Raises WebhookNotFound, and Conflict while the
         webhook is disabled."""
         now = self._clock.now()
 
         def change(connection: sqlite3.Connection) -> Delivery:
-            hook = self._find_enabled(connection, webhook_id, user)
-            data = {"webhook_id": hook.id, "user": user}
+            hook = self._find_enabled(connection, webhook_id, by)
+            data = {"webhook_id": hook.id, "user": hook.user, "by": by.name}
             event = events.append(connection, now, EventType.WEBHOOK_TEST, data=data)
             number = deliveries.add(connection, hook.id, event)
             return deliveries.find(connection, hook.id, number)
@@ -183,47 +186,53 @@ class Webhooks:
         return self._soon(await self._database.write(change))
 
     async def deliveries(
-        self, webhook_id: str, user: str, *, state: DeliveryState | None, before: int, limit: int
+        self,
+        webhook_id: str,
+        by: Principal,
+        *,
+        state: DeliveryState | None,
+        before: int,
+        limit: int,
     ) -> list[Delivery]:
         """Deliveries with a number below `before`, newest first. Raises WebhookNotFound."""
 
         def query(connection: sqlite3.Connection) -> list[Delivery]:
-            hook = self._find(connection, webhook_id, user)
+            hook = self._find(connection, webhook_id, by)
             return deliveries.page(connection, hook.id, before=before, limit=limit, state=state)
 
         return await self._database.read(query)
 
     async def delivery(
-        self, webhook_id: str, user: str, number: int
+        self, webhook_id: str, by: Principal, number: int
     ) -> tuple[Delivery, bytes | None]:
         """One delivery and what is sent, None before the first try. Raises WebhookNotFound or
         DeliveryNotFound."""
 
         def query(connection: sqlite3.Connection) -> tuple[Delivery, bytes | None]:
-            hook = self._find(connection, webhook_id, user)
+            hook = self._find(connection, webhook_id, by)
             found = deliveries.find(connection, hook.id, number)
             return found, deliveries.body(connection, found.id)
 
         return await self._database.read(query)
 
-    async def replay(self, webhook_id: str, user: str, number: int) -> Delivery:
+    async def replay(self, webhook_id: str, by: Principal, number: int) -> Delivery:
         """Send a delivery again, as it was. Raises WebhookNotFound, DeliveryNotFound, and Conflict
         while the webhook is disabled."""
         now = self._clock.now()
 
         def change(connection: sqlite3.Connection) -> Delivery:
-            hook = self._find_enabled(connection, webhook_id, user)
+            hook = self._find_enabled(connection, webhook_id, by)
             return deliveries.replay(connection, hook.id, number, now)
 
         return self._soon(await self._database.write(change))
 
-    async def replay_undelivered(self, webhook_id: str, user: str, since: float) -> int:
+    async def replay_undelivered(self, webhook_id: str, by: Principal, since: float) -> int:
         """Send again all that was created since then (Unix seconds) and did not arrive; returns
         how many. Raises as `replay`."""
         now = self._clock.now()
 
         def change(connection: sqlite3.Connection) -> int:
-            hook = self._find_enabled(connection, webhook_id, user)
+            hook = self._find_enabled(connection, webhook_id, by)
             return deliveries.replay_undelivered(connection, hook.id, since, now)
 
         count = await self._database.write(change)
@@ -234,17 +243,16 @@ class Webhooks:
         self.on_due()
         return delivery
 
-    def _may_touch(self, user: str, hook: Webhook) -> bool:
-        return user == hook.user or user in self._admins
-
-    def _find(self, connection: sqlite3.Connection, webhook_id: str, user: str) -> Webhook:
+    def _find(self, connection: sqlite3.Connection, webhook_id: str, by: Principal) -> Webhook:
         hook = webhooks.find(connection, webhook_id)
-        if not self._may_touch(user, hook):
+        if not by.owns(hook.user):
             raise webhooks.unknown(webhook_id)
         return hook
 
-    def _find_enabled(self, connection: sqlite3.Connection, webhook_id: str, user: str) -> Webhook:
-        hook = self._find(connection, webhook_id, user)
+    def _find_enabled(
+        self, connection: sqlite3.Connection, webhook_id: str, by: Principal
+    ) -> Webhook:
+        hook = self._find(connection, webhook_id, by)
         if hook.disabled_at is not None:
             hint = f"POST /webhooks/{hook.id}/enable first"
             raise Conflict(f"webhook {hook.id} is disabled: {hook.disabled_reason}", hint=hint)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from training_cluster.domain.device import Lease
@@ -12,6 +13,7 @@ from training_cluster.domain.event import EventType
 from training_cluster.domain.job import (
     Attempt,
     AttemptRef,
+    Checkpoint,
     Job,
     JobState,
     Outcome,
@@ -19,7 +21,7 @@ from training_cluster.domain.job import (
     Verdict,
     check_transition,
 )
-from training_cluster.store import events, jobs, tracker_runs
+from training_cluster.store import events, jobs, models, tracker_runs
 
 _CLAIM = """
 UPDATE jobs SET state = 'preparing', attempt_number = attempt_number + 1, not_before = NULL
@@ -38,8 +40,17 @@ UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
 WHERE number = ? AND state = 'preparing' AND attempt_number = ?"""
 _STOP = """
 UPDATE attempts SET stop_reason = ? WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
+_GO_ON = """
+UPDATE attempts SET resumed_from = ?, resumed_step = ?, resumed_tokens = ?, elapsed_before = ?
+WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
+_FORGET = """
+UPDATE attempts SET checkpoint_step = nullif(min(checkpoint_step, ?), 0)
+WHERE job_number = ? AND number < ? AND checkpoint_step > ?"""
+_ASKED = "SELECT stop_reason FROM attempts WHERE job_number = ? AND number = ?"
+_REACHED = """
+SELECT coalesce(max(checkpoint_step), 0) FROM attempts WHERE job_number = ? AND number > ?"""
 _END = """
-UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?
+UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?, checkpoint_step = ?
 WHERE job_number = ? AND number = ? AND ended_at IS NULL"""
 _RELEASE = """
 UPDATE leases SET released_at = ?
@@ -51,8 +62,8 @@ _JOB_END = """
 UPDATE jobs SET state = ?, finished_at = ?, error_code = ?, error_message = ?, error_hint = ?,
                 result = ?
 WHERE number = ? AND state = ? AND attempt_number = ?"""
-_REQUEUE = """
-UPDATE jobs SET state = 'queued', not_before = ?, progress = NULL
+_WAIT = """
+UPDATE jobs SET state = ?, not_before = ?, progress = ?
 WHERE number = ? AND state = ? AND attempt_number = ?"""
 _COLUMNS = """
 SELECT j.id AS job_id, a.*, (SELECT group_concat(device_uuid) FROM leases l
@@ -60,9 +71,6 @@ SELECT j.id AS job_id, a.*, (SELECT group_concat(device_uuid) FROM leases l
 FROM attempts a JOIN jobs j ON j.number = a.job_number"""
 _ACTIVE = _COLUMNS + " WHERE a.ended_at IS NULL ORDER BY a.created_at, a.job_number"
 _OF_JOB = _COLUMNS + " WHERE a.job_number = ? ORDER BY a.number"
-_FAILURES = """
-SELECT count(*) FROM attempts
-WHERE job_number = ? AND outcome IS NOT NULL AND outcome NOT IN ('interrupted', 'preempted')"""
 _LEASES = """
 SELECT l.device_uuid, j.id AS job_id, l.job_number, l.attempt_number, l.leased_at
 FROM leases l JOIN jobs j ON j.number = l.job_number WHERE l.released_at IS NULL"""
@@ -135,13 +143,48 @@ def mark_running(connection: sqlite3.Connection, claimed: Claimed, now: float) -
     return moved
 
 
-def mark_stopping(connection: sqlite3.Connection, job: Job, reason: StopReason, now: float) -> None:
-    """Record that an active job is to stop, before anybody signals it."""
-    jobs.move(connection, job, JobState.STOPPING)
+def mark_stopping(
+    connection: sqlite3.Connection, job: Job, reason: StopReason, now: float, by: str | None = None
+) -> None:
+    """Record that an active job is to stop, before anybody signals it; of one that is stopping
+    already, that it is to stop for another reason. `by` is the name of who asked for it."""
+    if job.state is not JobState.STOPPING:
+        jobs.move(connection, job, JobState.STOPPING)
     connection.execute(_STOP, (reason.value, job.number, job.attempt_number))
     kind = EventType.JOB_STOPPING
-    data = {"reason": reason.value}
+    data = {"reason": reason.value, "by": by}
     events.append(connection, now, kind, job.number, job.attempt_number, data)
+
+
+def asked(connection: sqlite3.Connection, job: Job) -> StopReason | None:
+    """Why the latest attempt of a job was told to stop, if it was."""
+    row = connection.execute(_ASKED, (job.number, job.attempt_number)).fetchone()
+    return StopReason(row["stop_reason"]) if row and row["stop_reason"] else None
+
+
+def go_on(
+    connection: sqlite3.Connection, claimed: Claimed, checkpoint: Checkpoint | None, elapsed: float
+) -> None:
+    """Record from which checkpoint an attempt goes on, after how many seconds of training."""
+    where: tuple[str | None, int | None, int, float] = (None, None, 0, 0.0)
+    if checkpoint is not None:
+        where = (str(checkpoint.path), checkpoint.step, checkpoint.tokens, elapsed)
+    connection.execute(_GO_ON, (*where, claimed.job_number, claimed.ref.number))
+
+
+def forget_checkpoints(
+    connection: sqlite3.Connection, claimed: Claimed, behind: int, message: str, now: float
+) -> None:
+    """Record that no checkpoint of earlier attempts behind a step is of use any more."""
+    connection.execute(_FORGET, (behind, claimed.job_number, claimed.ref.number, behind))
+    key = (claimed.job_number, claimed.ref.number)
+    events.append(connection, now, EventType.JOB_WARNING, *key, {"message": message})
+
+
+def reached(connection: sqlite3.Connection, job: Job) -> int:
+    """The step of the last checkpoint that the next attempt of a job can go on from; 0 for none."""
+    step: int = connection.execute(_REACHED, (job.number, job.begins_after)).fetchone()[0]
+    return step
 
 
 def end(
@@ -153,13 +196,17 @@ def end(
     retry_at: float | None,
 ) -> JobState:
     """End the active attempt, free its devices and move the job: back into the queue when
-    `retry_at` (Unix seconds) is given, to its final state otherwise. Returns the new state."""
+    `retry_at` (Unix seconds) is given, to where its outcome leads otherwise. Returns the new
+    state."""
     attempt = (job.number, job.attempt_number)
-    cursor = connection.execute(_END, (now, verdict.outcome.value, exit_code, *attempt))
-    jobs.guard(cursor, job)
+    saved = verdict.checkpoint.step if verdict.checkpoint else None
+    ending = (now, verdict.outcome.value, exit_code, saved)
+    jobs.guard(connection.execute(_END, (*ending, *attempt)), job)
     freed = [row["device_uuid"] for row in connection.execute(_RELEASE, (now, *attempt))]
     if retry_at is not None:
         return _requeue(connection, job, verdict, now, retry_at, freed)
+    if verdict.outcome is Outcome.PAUSED:
+        return _pause(connection, job, verdict, now, freed)
     return _finish(connection, job, verdict, now, freed)
 
 
@@ -171,19 +218,51 @@ def _requeue(
     retry_at: float,
     freed: list[str],
 ) -> JobState:
-    check_transition(job.id, job.state, JobState.QUEUED)
-    guarded = (job.number, job.state.value, job.attempt_number)
-    jobs.guard(connection.execute(_REQUEUE, (retry_at, *guarded)), job)
+    step = _wait(connection, job, JobState.QUEUED, retry_at)
     data = {
         "code": verdict.outcome.value,
         "message": verdict.message,
         "not_before": retry_at,
+        "step": step,
         "devices": freed,
     }
     preempted = verdict.outcome is Outcome.PREEMPTED
     kind = EventType.JOB_PREEMPTED if preempted else EventType.JOB_RETRYING
     events.append(connection, now, kind, job.number, job.attempt_number, data)
     return JobState.QUEUED
+
+
+def _pause(
+    connection: sqlite3.Connection, job: Job, verdict: Verdict, now: float, freed: list[str]
+) -> JobState:
+    step = _wait(connection, job, JobState.PAUSED, None)
+    key = (job.number, job.attempt_number)
+    if verdict.checkpoint is None:
+        events.append(connection, now, EventType.JOB_WARNING, *key, {"message": verdict.message})
+    data = {"message": verdict.message, "step": step, "devices": freed}
+    events.append(connection, now, EventType.JOB_PAUSED, *key, data)
+    return JobState.PAUSED
+
+
+def _wait(
+    connection: sqlite3.Connection, job: Job, after: JobState, not_before: float | None
+) -> int:
+    """Take a job out of its attempt; returns the step from which the next one will go on."""
+    check_transition(job.id, job.state, after)
+    step = reached(connection, job)
+    guarded = (job.number, job.state.value, job.attempt_number)
+    values = (after.value, not_before, progress_at(job, step), *guarded)
+    jobs.guard(connection.execute(_WAIT, values), job)
+    return step
+
+
+def progress_at(job: Job, step: int) -> str | None:
+    """The progress of a job that waits to go on from a step, as JSON; None at its start."""
+    known = job.progress
+    if known is None or step == 0:
+        return None
+    epoch = known.epoch and known.epoch * step / max(known.step, 1)
+    return json.dumps(asdict(replace(known, step=step, epoch=epoch, remaining_seconds=None)))
 
 
 def _finish(
@@ -198,8 +277,10 @@ def _finish(
     jobs.guard(connection.execute(_JOB_END, (after.value, now, *fields, result, *guarded)), job)
     data: dict[str, Any] = {"code": error.code, "message": error.message} if error else {}
     data["devices"] = freed
-    kind = _END_EVENTS[after]
-    events.append(connection, now, kind, job.number, job.attempt_number, data)
+    if after is JobState.CANCELLED:
+        data["by"] = events.last_data(connection, job.number, EventType.JOB_STOPPING).get("by")
+    data |= models.left(connection, job, verdict, now)
+    events.append(connection, now, _END_EVENTS[after], job.number, job.attempt_number, data)
     return after
 
 
@@ -217,12 +298,6 @@ def active(connection: sqlite3.Connection) -> list[Attempt]:
 def of_job(connection: sqlite3.Connection, job_number: int) -> list[Attempt]:
     """All attempts of a job, first to latest."""
     return [_attempt(row) for row in connection.execute(_OF_JOB, (job_number,))]
-
-
-def failures(connection: sqlite3.Connection, job_number: int) -> int:
-    """How many ended attempts of a job count against its retries."""
-    count: int = connection.execute(_FAILURES, (job_number,)).fetchone()[0]
-    return count
 
 
 def leases(connection: sqlite3.Connection) -> dict[str, Lease]:
@@ -243,4 +318,13 @@ def _attempt(row: sqlite3.Row) -> Attempt:
         stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
         master_port=row["master_port"],
         log_offset=row["log_offset"],
+        resumed_from=_checkpoint(row),
+        elapsed_before=row["elapsed_before"],
+        checkpoint_step=row["checkpoint_step"],
     )
+
+
+def _checkpoint(row: sqlite3.Row) -> Checkpoint | None:
+    if row["resumed_from"] is None:
+        return None
+    return Checkpoint(Path(row["resumed_from"]), row["resumed_step"], row["resumed_tokens"])

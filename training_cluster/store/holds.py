@@ -18,6 +18,8 @@ _ACTIVE = """
 SELECT device_uuid, user, reason, created_at, until FROM holds
 WHERE until IS NULL OR until > ?"""
 
+_NEXT_END = "SELECT min(until) FROM holds WHERE until > ?"
+
 
 def put(connection: sqlite3.Connection, hold: Hold) -> None:
     """Hold a device, or change the hold on it."""
@@ -35,6 +37,12 @@ def delete(connection: sqlite3.Connection, device_uuid: str, user: str, now: flo
     data = {"device": device_uuid, "user": user}
     events.append(connection, now, EventType.DEVICE_RELEASED, data=data)
     return True
+
+
+def next_end(connection: sqlite3.Connection, after: float) -> float | None:
+    """When the first hold ends by itself behind `after` (Unix seconds); None for never."""
+    end: float | None = connection.execute(_NEXT_END, (after,)).fetchone()[0]
+    return end
 
 
 def active(connection: sqlite3.Connection, now: float) -> dict[str, Hold]:

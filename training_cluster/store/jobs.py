@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from training_cluster.domain.dialect import DialectRequest
 from training_cluster.domain.errors import JobNotFound, StaleTransition
 from training_cluster.domain.event import EventType
 from training_cluster.domain.ids import is_job_id
@@ -14,27 +15,35 @@ from training_cluster.domain.job import (
     Job,
     JobError,
     JobState,
-    Progress,
     QueuedJob,
     check_transition,
 )
 from training_cluster.domain.spec import JobSpec
 from training_cluster.domain.webhook import Webhook
-from training_cluster.store import events, webhooks
+from training_cluster.store import events, job_rows, webhooks
+from training_cluster.store.job_rows import SELECT
 
 _INSERT = """
 INSERT INTO jobs (id, kind, state, user, spec, priority, gpus, min_memory_bytes, depends_on,
-                  created_at, warnings, idempotency_key, request_sha256)
-VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_BY_ID = "SELECT * FROM jobs WHERE id = ?"
-_BY_NUMBER = "SELECT * FROM jobs WHERE number = ?"
+                  created_at, warnings, idempotency_key, request_sha256, disk_bytes, request,
+                  dataset_id, dataset_pending, needs_device, model_id)
+VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_BY_ID = SELECT + " WHERE id = ?"
+_BY_NUMBER = SELECT + " WHERE number = ?"
 _BY_IDEMPOTENCY_KEY = """
 SELECT id, request_sha256 FROM jobs WHERE user = ? AND idempotency_key = ?"""
 _MOVE = "UPDATE jobs SET state = ? WHERE number = ? AND state = ? AND attempt_number = ?"
-_PAGE = "SELECT * FROM jobs WHERE number < ? {filters} ORDER BY number DESC LIMIT ?"
-_QUEUED = """
-SELECT number, id, priority, gpus, min_memory_bytes, not_before, depends_on
-FROM jobs INDEXED BY jobs_in_queue_order
+_PAGE = SELECT + " WHERE number < ? {filters} ORDER BY number DESC LIMIT ?"
+_HAS_METADATA = """
+  AND EXISTS (SELECT 1 FROM json_each(jobs.request, '$.data.metadata') AS word
+              WHERE word.key = ? AND word.value = ?)"""
+_HAS_NO_METADATA = " AND coalesce(request -> '$.data.metadata', 'null') IN ('null', '{}')"
+IN_QUEUE = """
+SELECT number, id, priority, iif(needs_device, gpus, 0) AS gpus, min_memory_bytes, not_before,
+  depends_on, disk_bytes,
+  CASE dataset_pending WHEN 1 THEN spec ->> 'dataset_version' END AS awaits_dataset
+FROM jobs"""
+_QUEUED = f"""{IN_QUEUE} INDEXED BY jobs_in_queue_order
 WHERE state = 'queued' ORDER BY priority DESC, number LIMIT ?"""
 _DEPENDENCIES = """
 SELECT d.number, d.state FROM json_each(?) AS wanted JOIN jobs d ON d.id = wanted.value"""
@@ -50,19 +59,29 @@ SELECT (SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE state = 'queued' AND
 _AHEAD_OF_NEWEST = """
 SELECT coalesce(sum(jobs), 0) - 1 FROM job_counts WHERE state = 'queued' AND priority >= ?"""
 _COUNTS = "SELECT state, sum(jobs) AS jobs FROM job_counts GROUP BY state HAVING sum(jobs) > 0"
+_QUEUED_OF_USER = """
+SELECT count(*) FROM jobs INDEXED BY jobs_by_user WHERE user = ? AND state = 'queued'"""
 _FINISH_UNSTARTED = """
 UPDATE jobs SET state = ?, finished_at = ?, error_code = ?, error_message = ?, error_hint = ?
 WHERE number = ? AND state = ? AND attempt_number = ?"""
 _DURATIONS = """
 SELECT finished_at - started_at AS seconds FROM jobs
-WHERE state = 'completed' AND started_at IS NOT NULL ORDER BY number DESC LIMIT ?"""
+WHERE state = 'completed' AND finished_at >= started_at AND attempt_number = 1
+  AND kind = 'train'
+ORDER BY number DESC LIMIT ?"""
+
+_WARN = """
+UPDATE jobs SET warnings = json_insert(warnings, '$[#]', ?)
+WHERE number = ? AND json_array_length(warnings) < ?"""
 
 LAST = 2**62
+_MOST_WARNINGS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job about to be acknowledged. `warnings` are sentences for its owner."""
+    """A job about to be acknowledged. `warnings` are sentences for its owner; `dataset_pending`
+    tells that the dataset with `dataset_id` is still being checked."""
 
     id: str
     user: str
@@ -71,7 +90,11 @@ class NewJob:
     warnings: tuple[str, ...] = ()
     idempotency_key: str | None = None
     request_sha256: str | None = None
+    disk_bytes: int = 0
     webhook: Webhook | None = None
+    request: DialectRequest | None = None
+    dataset_id: str | None = None
+    dataset_pending: bool = False
 
 
 def insert(connection: sqlite3.Connection, new: NewJob) -> int:
@@ -93,6 +116,12 @@ def insert(connection: sqlite3.Connection, new: NewJob) -> int:
             json.dumps(new.warnings),
             new.idempotency_key,
             new.request_sha256,
+            new.disk_bytes,
+            new.request.to_json() if new.request else None,
+            new.dataset_id,
+            int(new.dataset_pending),
+            spec.needs_device,
+            spec.model_id,
         ),
     )
     number = cursor.lastrowid
@@ -113,7 +142,12 @@ def find(connection: sqlite3.Connection, key: str) -> Job:
         row = connection.execute(_BY_ID, (key.lower(),)).fetchone()
     if row is None:
         raise JobNotFound(f"there is no job {key!r}", hint="GET /train lists the jobs")
-    return _job(row)
+    return job_rows.job(row)
+
+
+def warn(connection: sqlite3.Connection, number: int, sentence: str) -> None:
+    """Add a warning for a job's owner, up to 32 of them."""
+    connection.execute(_WARN, (sentence, number, _MOST_WARNINGS))
 
 
 def by_idempotency_key(
@@ -131,26 +165,34 @@ def page(
     user: str | None,
     before: int = LAST,
     limit: int,
+    metadata: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> list[Job]:
-    """Jobs with a number below `before`, newest first."""
-    filters, values = "", []
-    if state is not None:
-        filters += " AND state = ?"
-        values.append(state.value)
-    if user is not None:
-        filters += " AND user = ?"
-        values.append(user)
+    """Jobs with a number below `before`, newest first; with `metadata` those whose dialect's
+    request has all of these words, with an empty one those that have none."""
+    filters = ""
+    values: list[str] = []
+    for column, wanted in (("state", state and state.value), ("user", user), ("kind", kind)):
+        if wanted is not None:
+            filters += f" AND {column} = ?"
+            values.append(wanted)
+    if metadata is not None and not metadata:
+        filters += _HAS_NO_METADATA
+    for word in (metadata or {}).items():
+        filters += _HAS_METADATA
+        values.extend(word)
     rows = connection.execute(_PAGE.format(filters=filters), (before, *values, limit))
-    return [_job(row) for row in rows]
+    return [job_rows.job(row) for row in rows]
 
 
 def queued(connection: sqlite3.Connection, limit: int) -> list[QueuedJob]:
     """The head of the queue in queue order, with what each job still depends on."""
-    return [_queued(connection, row) for row in connection.execute(_QUEUED, (limit,))]
+    return [in_queue(connection, row) for row in connection.execute(_QUEUED, (limit,))]
 
 
-def _queued(connection: sqlite3.Connection, row: sqlite3.Row) -> QueuedJob:
-    waits_for, broken_by = _dependencies(connection, row["depends_on"])
+def in_queue(connection: sqlite3.Connection, row: sqlite3.Row) -> QueuedJob:
+    """A waiting job out of what `IN_QUEUE` selects."""
+    waits_for, broken_by = dependencies(connection, row["depends_on"])
     return QueuedJob(
         id=row["id"],
         number=row["number"],
@@ -160,12 +202,14 @@ def _queued(connection: sqlite3.Connection, row: sqlite3.Row) -> QueuedJob:
         not_before=row["not_before"],
         waits_for=waits_for,
         broken_by=broken_by,
+        disk_bytes=row["disk_bytes"],
+        awaits_dataset=row["awaits_dataset"],
     )
 
 
-def _dependencies(
-    connection: sqlite3.Connection, wanted: str
-) -> tuple[tuple[int, ...], int | None]:
+def dependencies(connection: sqlite3.Connection, wanted: str) -> tuple[tuple[int, ...], int | None]:
+    """Of the jobs with these ids (a JSON list) the numbers of those that are not over yet, and
+    one that did not complete, if there is any."""
     waits_for: list[int] = []
     broken_by = None
     if wanted == "[]":
@@ -200,8 +244,16 @@ def counts(connection: sqlite3.Connection) -> dict[JobState, int]:
     return {JobState(row["state"]): row["jobs"] for row in connection.execute(_COUNTS)}
 
 
+def has_queued(connection: sqlite3.Connection, user: str, most: int) -> bool:
+    """Whether so many jobs of a user wait. Rows are counted only where it may be so."""
+    if counts(connection).get(JobState.QUEUED, 0) < most:
+        return False
+    found: int = connection.execute(_QUEUED_OF_USER, (user,)).fetchone()[0]
+    return found >= most
+
+
 def recent_durations(connection: sqlite3.Connection, most: int = 20) -> list[float]:
-    """Seconds the latest completed jobs took from first start to end."""
+    """Seconds the latest jobs that completed at the first try took, without any pause."""
     return [row["seconds"] for row in connection.execute(_DURATIONS, (most,))]
 
 
@@ -213,14 +265,19 @@ def move(connection: sqlite3.Connection, job: Job, after: JobState) -> None:
 
 
 def end_unstarted(
-    connection: sqlite3.Connection, job: Job, after: JobState, now: float, error: JobError | None
+    connection: sqlite3.Connection,
+    job: Job,
+    after: JobState,
+    now: float,
+    error: JobError | None,
+    by: str | None = None,
 ) -> None:
     """End a job that holds no device: cancelled by somebody, or failed by its dependency."""
     check_transition(job.id, job.state, after)
     fields = (error.code, error.message, error.hint) if error else (None, None, None)
     guarded = (job.number, job.state.value, job.attempt_number)
     guard(connection.execute(_FINISH_UNSTARTED, (after.value, now, *fields, *guarded)), job)
-    data = {"code": error.code, "message": error.message} if error else {}
+    data = {"code": error.code, "message": error.message} if error else {"by": by}
     kind = EventType.JOB_FAILED if error else EventType.JOB_CANCELLED
     events.append(connection, now, kind, job.number, None, data)
 
@@ -229,30 +286,3 @@ def guard(cursor: sqlite3.Cursor, job: Job) -> None:
     """Raise StaleTransition when a guarded update found nothing: somebody was first."""
     if cursor.rowcount != 1:
         raise StaleTransition(f"job {job.number} is no longer {job.state}")
-
-
-def _loads(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
-
-
-def _job(row: sqlite3.Row) -> Job:
-    progress = _loads(row["progress"])
-    code = row["error_code"]
-    return Job(
-        id=row["id"],
-        number=row["number"],
-        state=JobState(row["state"]),
-        user=row["user"],
-        spec=JobSpec.from_json(row["spec"]),
-        priority=row["priority"],
-        attempt_number=row["attempt_number"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        not_before=row["not_before"],
-        progress=None if progress is None else Progress(**progress),
-        metrics=_loads(row["metrics"]),
-        error=None if code is None else JobError(code, row["error_message"], row["error_hint"]),
-        result=_loads(row["result"]),
-        warnings=tuple(json.loads(row["warnings"])),
-    )

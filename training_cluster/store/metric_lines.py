@@ -32,6 +32,18 @@ _AFTER = (
 WHERE m.job_number = ? AND m.sequence > ? AND m.superseded_by IS NULL
 ORDER BY m.sequence LIMIT ?"""
 )
+_BEFORE = (
+    _SELECT
+    + """
+WHERE m.job_number = ? AND m.sequence < ? AND m.source = 'trainer' AND m.superseded_by IS NULL
+ORDER BY m.sequence DESC LIMIT ?"""
+)
+_AT_STEP = """
+SELECT metrics FROM metric_lines
+WHERE job_number = ?1 AND source = 'trainer' AND superseded_by IS NULL AND step = (
+  SELECT max(step) FROM metric_lines
+  WHERE job_number = ?1 AND source = 'trainer' AND superseded_by IS NULL AND step <= ?2)
+ORDER BY sequence"""
 _NAMES = """
 SELECT DISTINCT v.key AS name FROM metric_lines m, json_each(m.metrics) v
 WHERE m.job_number = ? AND m.superseded_by IS NULL ORDER BY 1"""
@@ -98,6 +110,22 @@ def after(
 ) -> list[MetricLine]:
     """The lines that hold, behind `sequence`, in the order in which they were logged."""
     return [metric_line(row) for row in connection.execute(_AFTER, (job_number, sequence, limit))]
+
+
+def before(
+    connection: sqlite3.Connection, job_number: int, sequence: int, limit: int
+) -> list[MetricLine]:
+    """The trainer's lines that hold, with a number below `sequence`, newest first."""
+    return [metric_line(row) for row in connection.execute(_BEFORE, (job_number, sequence, limit))]
+
+
+def values_at(connection: sqlite3.Connection, job_number: int, step: int) -> dict[str, float]:
+    """What the trainer had measured last at this step; empty before its first line."""
+    found = connection.execute(_AT_STEP, (job_number, step))
+    values: dict[str, float] = {}
+    for row in found:
+        values.update(json.loads(row["metrics"]))
+    return values
 
 
 def names(connection: sqlite3.Connection, job_number: int) -> list[str]:

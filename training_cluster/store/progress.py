@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from training_cluster.domain.event import EventType
 from training_cluster.domain.job import AttemptRef, Progress, TrainingPoint
 from training_cluster.domain.metric import LineSource
+from training_cluster.domain.plain import plain
 from training_cluster.store import events, metric_lines
 from training_cluster.store.metric_lines import NewLine
 
@@ -75,7 +76,7 @@ def _progress(
     metrics = _merge(connection, job_number, last.progress, latest)
     every = limits.progress_every_seconds
     if every is not None and _is_due(connection, job_number, time, every):
-        data = {"progress": asdict(last.progress), "metrics": metrics}
+        data = {"progress": plain(last.progress), "metrics": metrics}
         events.append(connection, time, EventType.JOB_PROGRESS, job_number, ref.number, data)
 
 
@@ -84,7 +85,7 @@ def _merge(
 ) -> dict[str, float]:
     row = connection.execute("SELECT metrics FROM jobs WHERE number = ?", (number,)).fetchone()
     metrics = {**json.loads(row["metrics"] or "{}"), **latest}
-    values = (json.dumps(asdict(progress)), json.dumps(metrics), number)
+    values = (json.dumps(plain(progress)), json.dumps(metrics), number)
     connection.execute(_PROGRESS, values)
     return metrics
 

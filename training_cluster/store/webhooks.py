@@ -12,8 +12,8 @@ from training_cluster.store import events
 
 _INSERT = """
 INSERT INTO webhooks (id, format, url, user, events, only_user, job_number, description,
-                      created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                      created_at, sees_all)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _SELECT = """
 SELECT w.*, j.id AS job_id FROM webhooks w LEFT JOIN jobs j ON j.number = w.job_number"""
 _ONE = _SELECT + " WHERE w.id = ? AND w.deleted_at IS NULL"
@@ -27,6 +27,10 @@ _ENABLE = """
 UPDATE webhooks SET disabled_at = NULL, disabled_reason = NULL
 WHERE id = ? AND deleted_at IS NULL"""
 _DELETE = "UPDATE webhooks SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL"
+_OWNER = "SELECT user FROM webhooks WHERE id = ?"
+_SEES = """
+SELECT w.sees_all OR w.job_number IS NOT NULL OR w.user = ? AS sees
+FROM webhooks w WHERE w.id = ?"""
 _DROP = """
 UPDATE deliveries SET state = 'dropped', next_at = NULL, last_error = ?
 WHERE webhook_id = ? AND state = 'pending'"""
@@ -44,6 +48,7 @@ def insert(connection: sqlite3.Connection, hook: Webhook, job_number: int | None
         job_number,
         hook.description,
         hook.created_at,
+        int(hook.sees_all),
     )
     connection.execute(_INSERT, values)
 
@@ -65,6 +70,11 @@ def unknown(webhook_id: str) -> WebhookNotFound:
 def standing(connection: sqlite3.Connection) -> list[Webhook]:
     """All standing subscriptions, disabled ones too, oldest first."""
     return [_webhook(row) for row in connection.execute(_STANDING)]
+
+
+def sees_all_of(connection: sqlite3.Connection, webhook_id: str, owner: str) -> bool:
+    """Whether a webhook may be told what only the owner of a job, and admins, can see of it."""
+    return bool(connection.execute(_SEES, (owner, webhook_id)).fetchone()["sees"])
 
 
 def of_job(connection: sqlite3.Connection, job_number: int) -> str | None:
@@ -104,7 +114,9 @@ def delete(connection: sqlite3.Connection, webhook_id: str, user: str, now: floa
 def _record(
     connection: sqlite3.Connection, now: float, kind: EventType, webhook_id: str, reason: str
 ) -> None:
-    events.append(connection, now, kind, data={"webhook_id": webhook_id, "reason": reason})
+    owner = connection.execute(_OWNER, (webhook_id,)).fetchone()["user"]
+    data = {"webhook_id": webhook_id, "user": owner, "reason": reason}
+    events.append(connection, now, kind, data=data)
 
 
 def _webhook(row: sqlite3.Row) -> Webhook:
@@ -120,4 +132,5 @@ def _webhook(row: sqlite3.Row) -> Webhook:
         description=row["description"],
         disabled_at=row["disabled_at"],
         disabled_reason=row["disabled_reason"],
+        sees_all=bool(row["sees_all"]),
     )

@@ -104,7 +104,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _make_tokenizer(corpus: list[str]) -> Any:
-    from tokenizers import (  # type: ignore[import-not-found]
+    from tokenizers import (
         Tokenizer,
         decoders,
         models,
@@ -154,6 +154,7 @@ def _make_model(tokenizer: Any, seed: int) -> Any:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the processors are shared
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

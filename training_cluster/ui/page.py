@@ -36,6 +36,7 @@ def overview_page(
     queue: Mapping[str, Any],
     recent: Sequence[Mapping[str, Any]],
     origin: str,
+    who: str,
 ) -> str:
     """The page, from the same values the JSON API gives."""
     sections = [
@@ -51,7 +52,8 @@ def overview_page(
 <header><h1>training-cluster <small>{escape(about["version"])}</small></h1>
 <p>{_headline(about)}</p>
 <p><code>{escape(_CURL.format(origin=origin))}</code></p>
-<p><a href="docs">API documentation</a> · <a href="queue">queue as JSON</a></p></header>
+<p><a href="docs">API documentation</a> · <a href="queue">queue as JSON</a> ·
+<a href="login">{_name(who)}</a></p></header>
 {"".join(sections)}</body></html>"""
 
 

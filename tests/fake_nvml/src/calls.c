@@ -12,6 +12,8 @@ struct machine machine;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int users;             /* nvmlInit minus nvmlShutdown */
 static long users_generation; /* the driver load they belong to */
+static const char *entered;    /* the function that holds the lock, */
+static int entered_for;        /* and the GPU it is about */
 static bool given_up[MAX_GPUS]; /* lost ones: they stay lost until NVML is initialised anew */
 
 void initialised(int by)
@@ -76,6 +78,8 @@ nvmlReturn_t enter(const char *function, int gpu)
             return leave(NVML_ERROR_DRIVER_NOT_LOADED);
     }
     nvmlReturn_t status = judge(function, gpu);
+    entered = function;
+    entered_for = gpu;
     return status == NVML_SUCCESS ? status : leave(status);
 }
 
@@ -88,7 +92,15 @@ nvmlReturn_t leave(nvmlReturn_t status)
 nvmlReturn_t leave_with_text(char *out, unsigned length, const char *text)
 {
     bool fits = snprintf(out, length, "%s", text) < (int)length;
+    garble(out, length - 1);
     return leave(fits ? NVML_SUCCESS : NVML_ERROR_INSUFFICIENT_SIZE);
+}
+
+void garble(void *out, unsigned long size)
+{
+    const struct injection *garbage = injected(entered, entered_for, INJECT_GARBAGE);
+    if (garbage)
+        memset(out, (int)garbage->value, size);
 }
 
 /* A handle is an address in this table and stays valid as long as the library is loaded. */

@@ -1,6 +1,7 @@
 /* NVML calls about one GPU or MIG slice: who it is, how it is, what its memory holds. */
 #include "fake.h"
 
+#include <stddef.h>
 #include <stdio.h>
 
 struct memory_v1 {
@@ -59,6 +60,7 @@ static nvmlReturn_t leave_with_figure(nvmlDevice_t device, long figure, unsigned
     if (device->slice >= 0 || figure < 0)
         return leave(NVML_ERROR_NOT_SUPPORTED);
     *out = (unsigned)figure;
+    garble(out, sizeof *out);
     return leave(NVML_SUCCESS);
 }
 
@@ -96,6 +98,7 @@ PUBLIC nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, struct memory_v
         return status;
     struct memory_v2 memory = memory_of(device);
     *out = (struct memory_v1){memory.total, memory.free, memory.used + memory.reserved};
+    garble(out, sizeof *out);
     return leave(NVML_SUCCESS);
 }
 
@@ -109,6 +112,7 @@ PUBLIC nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, struct memor
     unsigned version = out->version;
     *out = memory_of(device);
     out->version = version;
+    garble(&out->total, sizeof *out - offsetof(struct memory_v2, total));
     return leave(NVML_SUCCESS);
 }
 

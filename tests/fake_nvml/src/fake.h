@@ -54,7 +54,7 @@ struct process {
     bool compute, graphics;
 };
 
-enum injection_kind { INJECT_ERROR, INJECT_DELAY, INJECT_CRASH };
+enum injection_kind { INJECT_ERROR, INJECT_DELAY, INJECT_CRASH, INJECT_GARBAGE };
 
 /* Applies to calls of `function` ("*" for all), on one GPU or, with -1, on every one and none. */
 struct injection {
@@ -87,3 +87,5 @@ nvmlReturn_t leave(nvmlReturn_t status);
 nvmlReturn_t leave_with_text(char *out, unsigned length, const char *text);
 nvmlDevice_t handle_of(int gpu, int slice);
 void initialised(int by);
+/* Between `enter` and `leave`: overwrites an answer where garbage was injected into this call. */
+void garble(void *out, unsigned long size);

@@ -83,7 +83,7 @@ static void read_process(struct machine *m, char **f)
     };
 }
 
-/* error|delay|crash FUNCTION GPU VALUE */
+/* error|delay|crash|garbage FUNCTION GPU VALUE */
 static void read_injection(struct machine *m, char **f, enum injection_kind kind)
 {
     if (m->injection_count == MAX_INJECTIONS)
@@ -112,6 +112,8 @@ static void read_fact(struct machine *m, char **f, int count)
         read_injection(m, f, INJECT_DELAY);
     else if (count == 4 && !strcmp(f[0], "crash"))
         read_injection(m, f, INJECT_CRASH);
+    else if (count == 4 && !strcmp(f[0], "garbage"))
+        read_injection(m, f, INJECT_GARBAGE);
     else
         fprintf(stderr, "fake NVML: cannot read the fact '%s' with %d fields\n", f[0], count);
 }

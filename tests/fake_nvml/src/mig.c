@@ -7,6 +7,7 @@ PUBLIC nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current,
     if (status)
         return status;
     *current = *pending = machine.gpus[device->gpu].mig;
+    garble(current, sizeof *current);
     return leave(NVML_SUCCESS);
 }
 
@@ -16,6 +17,7 @@ PUBLIC nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned
     if (status)
         return status;
     *count = machine.gpus[device->gpu].mig ? MAX_SLICES : 0;
+    garble(count, sizeof *count);
     return leave(NVML_SUCCESS);
 }
 
@@ -41,5 +43,6 @@ PUBLIC nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t device, unsigned *id
     if (device->slice < 0)
         return leave(NVML_ERROR_NOT_SUPPORTED);
     *id = machine.gpus[device->gpu].slices[device->slice].gpu_instance;
+    garble(id, sizeof *id);
     return leave(NVML_SUCCESS);
 }

@@ -42,6 +42,8 @@ static nvmlReturn_t list(const char *function, nvmlDevice_t device, unsigned *co
             out[found] = info_of(&processes[i]);
         found++;
     }
+    for (unsigned i = 0; i < found && i < room; i++)
+        garble(&out[i], sizeof out[i]);
     *count = found;
     return leave(found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS);
 }

@@ -44,6 +44,7 @@ PUBLIC nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count)
     if (status)
         return status;
     *count = (unsigned)machine.gpu_count;
+    garble(count, sizeof *count);
     return leave(NVML_SUCCESS);
 }
 

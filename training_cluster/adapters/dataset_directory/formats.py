@@ -5,6 +5,7 @@ Roles are those of LLaMA-Factory's dataset_info.json; the format gives the usual
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -60,6 +61,10 @@ def _optional_string_flaw(value: object) -> Flaw | None:
     return None if value is None or isinstance(value, str) else (describe(value), "a string")
 
 
+def _boolean_flaw(value: object) -> Flaw | None:
+    return None if isinstance(value, bool) else (describe(value), "true or false")
+
+
 def _history_flaw(value: object) -> Flaw | None:
     if value is None:
         return None
@@ -73,6 +78,20 @@ def _history_flaw(value: object) -> Flaw | None:
     return None
 
 
+def _tools_flaw(value: object) -> Flaw | None:
+    """The trainer reads the text as JSON, and stops at what is none."""
+    expected = "JSON text: an array of the functions that may be called"
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        return describe(value), expected
+    try:
+        tools = json.loads(value)
+    except (ValueError, RecursionError):
+        return describe(value), expected
+    return None if isinstance(tools, list) else (describe(tools), expected)
+
+
 _ASKING = {
     "prompt": Column("instruction", _string_flaw),
     "query": Column("input", _optional_string_flaw, optional=True),
@@ -84,10 +103,18 @@ FORMATS: Mapping[str, Format] = {
     "alpaca": Format(
         {**_ASKING, "response": Column("output", _text_flaw), **_AROUND}, ("prompt", "query")
     ),
+    "prompt_completion": Format(
+        {
+            "prompt": Column("prompt", _text_flaw),
+            "response": Column("completion", _text_flaw),
+            "system": _SYSTEM,
+        }
+    ),
     "sharegpt": Format(
         {
             "messages": Column("conversations", lambda v: conversation_flaw(v, SHAREGPT)),
             "system": _SYSTEM,
+            "tools": Column("tools", _tools_flaw, optional=True),
         }
     ),
     "openai": Format(
@@ -105,6 +132,15 @@ FORMATS: Mapping[str, Format] = {
         },
         ("prompt", "query"),
     ),
+    "kto": Format(
+        {
+            **_ASKING,
+            "response": Column("output", _text_flaw),
+            "kto_tag": Column("kto_tag", _boolean_flaw),
+            **_AROUND,
+        },
+        ("prompt", "query"),
+    ),
     "text": Format({"prompt": Column("text", _text_flaw)}),
 }
 
@@ -112,9 +148,16 @@ FORMATS: Mapping[str, Format] = {
 class RowChecker:
     """Checks the rows of one file, one after another, and learns which columns they have."""
 
-    def __init__(self, name: str, format_name: str, renamed: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        format_name: str,
+        renamed: Mapping[str, str],
+        said_by: str = "dataset.json",
+    ) -> None:
         self._name = name
-        self._format_name = format_name
+        self._said_by = said_by
+        self.format_name = format_name
         self._format = FORMATS[format_name]
         self._renamed = renamed
         roles = self._format.roles
@@ -138,9 +181,17 @@ class RowChecker:
             if column not in self._kinds:
                 where = f"{self._name}, column {column!r}"
                 names = ", ".join(sorted(self._kinds))
-                found = f"is in no row, though dataset.json names it for {role}"
+                found = f"is in no row, though {self._said_by} names it for {role}"
                 raise refuse(where, found, f"one of the columns there are: {names}")
         return {role: name for role, name in self._columns.items() if name in self._kinds}
+
+    def names(self) -> tuple[str, ...]:
+        """The columns that have a role, as the rows may have them."""
+        return tuple(self._columns.values())
+
+    def kinds(self) -> dict[str, str | None]:
+        """What every column of the rows holds, in words; None where no row has a value."""
+        return dict(self._kinds)
 
     def _check_column(self, row: Row, column: Column, name: str) -> None:
         if name not in row.record:
@@ -164,7 +215,7 @@ class RowChecker:
     def _what_is_needed(self) -> str:
         roles = self._format.roles
         needed = [self._columns[role] for role in roles if not roles[role].optional]
-        return f"{' and '.join(needed)} in every row of the format {self._format_name}"
+        return f"{' and '.join(needed)} in every row of the format {self.format_name}"
 
     def _check_kinds(self, row: Row) -> None:
         """The trainer reads columns into typed tables: one kind a column, known early."""

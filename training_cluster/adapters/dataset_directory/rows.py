@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import BinaryIO, NoReturn, Protocol
 
 from training_cluster.adapters.dataset_directory.refusal import describe, quote, refuse
+from training_cluster.domain.errors import InvalidDataset
 
 MIB = 1024**2
 LARGEST_ARRAY_BYTES = 128 * MIB
 _LONGEST_LINE_BYTES = 16 * MIB
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -45,24 +46,52 @@ def read_rows(
     """Yield the rows of an open file, feeding its bytes to `digest`. Raises InvalidDataset."""
     head = stream.read(4096)
     stream.seek(0)
-    if head.startswith(_BYTE_ORDER_MARK):
+    if head.startswith(BYTE_ORDER_MARK):
         raise refuse(name, "starts with a byte order mark", "UTF-8 without one")
     if head.lstrip()[:1] == b"[":
-        return _array_rows(stream, name, digest, largest_array_bytes)
+        return read_array(stream, name, digest, largest_array_bytes)
     return _line_rows(stream, name, digest)
 
 
 def _line_rows(stream: BinaryIO, name: str, digest: Digest) -> Iterator[Row]:
+    for row in read_lines(stream, f"{name}, ", digest):
+        if isinstance(row, InvalidDataset):
+            raise row
+        yield row
+
+
+def read_lines(stream: BinaryIO, prefix: str, digest: Digest) -> Iterator[Row | InvalidDataset]:
+    """Yield what each line of jsonl holds, or why it holds none; `prefix` begins every place."""
     offset = number = 0
     while line := stream.readline(_LONGEST_LINE_BYTES + 1):
         number += 1
         digest.update(line)
-        where = f"{name}, line {number}"
+        where = f"{prefix}line {number}"
         if len(line) > _LONGEST_LINE_BYTES:
-            raise refuse(where, f"is longer than {_LONGEST_LINE_BYTES // MIB} MiB", "a shorter row")
+            offset += len(line) + _skip_line(stream, line, digest)
+            found = f"is longer than {_LONGEST_LINE_BYTES // MIB} MiB"
+            yield refuse(where, found, "a shorter row")
+            continue
         if not line.isspace():
-            yield Row(where, offset, _line_record(line, where, number))
+            yield _row_or_flaw(line, where, number, offset)
         offset += len(line)
+
+
+def _row_or_flaw(line: bytes, where: str, number: int, offset: int) -> Row | InvalidDataset:
+    try:
+        return Row(where, offset, _line_record(line, where, number))
+    except InvalidDataset as flaw:
+        return flaw
+
+
+def _skip_line(stream: BinaryIO, line: bytes, digest: Digest) -> int:
+    """Read on to the end of a line that is too long; the bytes that were skipped."""
+    skipped = 0
+    while line and not line.endswith(b"\n"):
+        line = stream.readline(MIB)
+        digest.update(line)
+        skipped += len(line)
+    return skipped
 
 
 def _line_record(line: bytes, where: str, number: int) -> dict[str, object]:
@@ -76,7 +105,8 @@ def _line_record(line: bytes, where: str, number: int) -> dict[str, object]:
     return _record(value, where, may_hide_surrogates="\\u" in text)
 
 
-def _array_rows(stream: BinaryIO, name: str, digest: Digest, largest: int) -> Iterator[Row]:
+def read_array(stream: BinaryIO, name: str, digest: Digest, largest: int) -> Iterator[Row]:
+    """Yield the rows of what is left of a file that is one JSON array. Raises InvalidDataset."""
     size = os.fstat(stream.fileno()).st_size
     if size > largest:
         found = f"is a JSON array of {size / MIB:.1f} MiB"

@@ -6,6 +6,7 @@ is refused, so that nobody trains on less than they think.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from training_cluster.adapters.dataset_directory.refusal import describe, did_you_mean, quote
@@ -61,7 +62,25 @@ def _turn_flaw(turn: object, number: int, dialect: Dialect) -> Flaw | None:
     if not isinstance(text, str) or not text.strip():
         found = describe(text) if dialect.text_key in turn else "missing"
         return f"turn {number}: {dialect.text_key} is {found}", "a non-empty string"
+    if role == "function_call" and not _is_call(text):
+        expected = '{"name": "...", "arguments": {...}} as JSON text, or an array of such'
+        return f"turn {number}: value is no function call ({quote(text)})", expected
     return None
+
+
+def _is_call(text: str) -> bool:
+    """The trainer would stop at others. Text around it is told from it by the template's marks."""
+    if "<" in text.partition("{")[0]:
+        return True
+    try:
+        calls = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    calls = calls if isinstance(calls, list) else [calls]
+    return bool(calls) and all(
+        isinstance(call, dict) and isinstance(call.get("name"), str) and "arguments" in call
+        for call in calls
+    )
 
 
 def _role_flaw(turn: dict[str, object], role: object, number: int, dialect: Dialect) -> Flaw:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training_cluster.adapters.llamafactory.config import (
+    ALLOWED,
     FIELDS,
     FIXED,
     LORA_FIELDS,
@@ -18,16 +19,18 @@ from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import Dataset
 
 _FORMATS = {
-    "sft": ("alpaca", "sharegpt", "openai"),
+    "sft": ("alpaca", "prompt_completion", "sharegpt", "openai"),
     "dpo": ("preference",),
+    "kto": ("kto",),
     "rm": ("preference",),
-    "pt": ("text", "alpaca"),
+    "pt": ("text", "alpaca", "prompt_completion"),
 }
+_BYTES_OF_A_TOKEN = 4  # of text, as a rule
 _FINETUNING_TYPES = ("lora", "full", "freeze")
 _FIELD_OF_KEY = {key: field for field, key in FIELDS.items()} | dict(LORA_FIELDS)
 
 
-def check(spec: JobSpec, recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
+def check(spec: JobSpec, recipe: Recipe, dataset: Dataset | None) -> tuple[str, ...]:
     """Return warnings. Raises InvalidRequest with every problem found."""
     problems = tuple(_problems(spec, recipe, dataset))
     if problems:
@@ -37,19 +40,26 @@ def check(spec: JobSpec, recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
     return tuple(_warnings(spec, recipe, dataset))
 
 
-def _problems(spec: JobSpec, recipe: Recipe, dataset: Dataset) -> Iterator[FieldProblem]:
+def _problems(spec: JobSpec, recipe: Recipe, dataset: Dataset | None) -> Iterator[FieldProblem]:
     stage = _stage(spec, recipe)
     if stage not in _FORMATS:
         expected = f"one of {', '.join(_FORMATS)}"
         yield FieldProblem("stage", f"stage {stage!r} is not supported; {expected}", expected)
-    elif dataset.format not in _FORMATS[stage]:
+    elif dataset is not None and dataset.format not in _FORMATS[stage]:
         yield _misfit(stage, dataset)
     kind = finetuning_type(spec, recipe)
     if kind not in _FINETUNING_TYPES:
         expected = f"one of {', '.join(_FINETUNING_TYPES)}"
         message = f"finetuning_type {kind!r} is not supported; {expected}"
         yield FieldProblem("finetuning_type", message, expected)
-    yield from _override_problems(spec, dataset)
+    if spec.adapter is not None and (kind != "lora" or "," in spec.adapter):
+        message = f"a LoRA adapter is trained on as LoRA; finetuning_type is {kind}"
+        if kind == "lora":
+            message = f"the path {spec.adapter} has a comma in it, where the trainer would split it"
+        yield FieldProblem("model_name", message, "finetuning_type lora, or a whole model")
+    yield from _override_problems(spec)
+    if dataset is not None:
+        yield from _evaluation_problems(spec, dataset)
 
 
 def _misfit(stage: str, dataset: Dataset) -> FieldProblem:
@@ -63,7 +73,7 @@ def _misfit(stage: str, dataset: Dataset) -> FieldProblem:
     return FieldProblem("dataset_version", message, expected)
 
 
-def _override_problems(spec: JobSpec, dataset: Dataset) -> Iterator[FieldProblem]:
+def _override_problems(spec: JobSpec) -> Iterator[FieldProblem]:
     for key in spec.overrides:
         if field := _FIELD_OF_KEY.get(key):
             message = f"overrides.{key} is the job's own field {field}"
@@ -71,14 +81,20 @@ def _override_problems(spec: JobSpec, dataset: Dataset) -> Iterator[FieldProblem
         elif key in FIXED or key in PLACES:
             message = f"overrides.{key} is always set by the daemon"
             yield FieldProblem(f"overrides.{key}", message, "leave it out")
+        elif key not in ALLOWED:
+            message = f"overrides.{key} is not among the keys a job may set"
+            yield FieldProblem(f"overrides.{key}", message, "a key of docs/overrides.md")
+
+
+def _evaluation_problems(spec: JobSpec, dataset: Dataset) -> Iterator[FieldProblem]:
     evaluates = spec.overrides.get("eval_strategy", "no") != "no" or spec.overrides.get("do_eval")
     if evaluates and dataset.validation_file is None and not spec.overrides.get("val_size"):
         message = f"dataset {dataset.version} has no validation file to evaluate on"
         yield FieldProblem("overrides.eval_strategy", message, "overrides.val_size, e.g. 0.1")
 
 
-def _warnings(spec: JobSpec, recipe: Recipe, dataset: Dataset) -> Iterator[str]:
-    if spec.max_samples < dataset.rows:
+def _warnings(spec: JobSpec, recipe: Recipe, dataset: Dataset | None) -> Iterator[str]:
+    if dataset is not None and spec.max_samples < dataset.rows:
         yield (
             f"only the first {spec.max_samples} of {dataset.rows} rows of {dataset.version} "
             "are used: max_samples"
@@ -86,10 +102,35 @@ def _warnings(spec: JobSpec, recipe: Recipe, dataset: Dataset) -> Iterator[str]:
     kind = finetuning_type(spec, recipe)
     unused = [name for name in LORA_FIELDS if getattr(spec, name) is not None]
     if kind != "lora" and unused:
-        yield f"{', '.join(unused)} have no effect: finetuning_type is {kind}"
-    if _stage(spec, recipe) == "pt" and dataset.format == "alpaca":
+        yield f"{_without_effect(unused)}: finetuning_type is {kind}"
+    if kind == "lora" and spec.adapter is not None and unused:
+        yield f"{_without_effect(unused)}: the model's LoRA adapter is trained on as it is"
+    if dataset is not None and _stage(spec, recipe) == "pt" and dataset.format != "text":
         # data/processor/pretrain.py reads the first message only
-        yield "stage pt trains on the instruction and input columns; the output column is not used"
+        answer = dataset.columns.get("response", "output")
+        yield f"stage pt trains on the columns that ask; the {answer} column is not used"
+
+    if dataset is not None and _stage(spec, recipe) == "pt":
+        yield from _too_short_to_pack(spec, dataset)
+
+
+def _too_short_to_pack(spec: JobSpec, dataset: Dataset) -> Iterator[str]:
+    """data/processor/pretrain.py makes pieces of cutoff_len tokens of all rows, drops what is left
+    over, and fails where that was all."""
+    if spec.overrides.get("packing") is False:
+        return
+    files = {"rows": dataset.train_file, "validation rows": dataset.validation_file}
+    for what, file in files.items():
+        size = file.stat().st_size if file is not None and file.exists() else None
+        if size is not None and size < _BYTES_OF_A_TOKEN * spec.cutoff_len:
+            yield (
+                f"all {what} together may have less than cutoff_len ({spec.cutoff_len}) tokens, "
+                "and stage pt then has nothing: lower cutoff_len, or set overrides.packing to false"
+            )
+
+
+def _without_effect(names: list[str]) -> str:
+    return f"{', '.join(names)} {'have' if len(names) > 1 else 'has'} no effect"
 
 
 def _stage(spec: JobSpec, recipe: Recipe) -> str:

@@ -33,6 +33,20 @@ LORA_FIELDS: Mapping[str, str] = {
     name: name
     for name in ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "additional_target")
 }
+# What a request may override: api/overrides.py has types and bounds, and the reasons in words.
+ALLOWED = frozenset(
+    {
+        *("max_steps", "warmup_ratio", "warmup_steps", "weight_decay", "max_grad_norm"),
+        *("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "optim"),
+        *("seed", "logging_steps", "save_total_limit", "eval_steps", "eval_strategy"),
+        *("val_size", "per_device_eval_batch_size", "packing", "neat_packing"),
+        *("train_on_prompt", "mask_history", "bf16", "fp16", "gradient_checkpointing"),
+        *("flash_attn", "quantization_bit", "neftune_noise_alpha", "use_rslora"),
+        *("use_dora", "loraplus_lr_ratio", "freeze_trainable_layers", "pref_beta"),
+        *("pref_loss", "pref_ftx", "label_smoothing_factor", "preprocessing_num_workers"),
+        "dataloader_num_workers",
+    }
+)
 # What a recipe or an override can never change.
 FIXED: Mapping[str, Any] = {
     "do_train": True,
@@ -51,8 +65,11 @@ _PRECISIONS = ("bf16", "fp16", "pure_bf16", "fp8")
 def training_config(
     spec: JobSpec, recipe: Recipe, dataset: Dataset, assignment: Assignment
 ) -> dict[str, Any]:
-    """The whole configuration of one attempt. Raises InvalidRequest for interpolations."""
-    chosen = {**recipe, **_from_spec(spec, recipe), **spec.overrides}
+    """The whole configuration of one attempt. Raises InvalidRequest for interpolations, and for
+    overrides that are not allowed, wherever they came from."""
+    if foreign := spec.overrides.keys() - ALLOWED - FIXED.keys() - PLACES:
+        raise InvalidRequest(f"overrides may not set {', '.join(sorted(foreign))}")
+    chosen = decided(spec, recipe)
     config = {
         **_defaults(spec, chosen, dataset, assignment),
         **chosen,
@@ -61,10 +78,19 @@ def training_config(
         "dataset_dir": str(assignment.directory),
         "output_dir": str(assignment.directory / "output"),
     }
+    if spec.adapter is not None:
+        config["adapter_name_or_path"] = spec.adapter
+    if assignment.resume_from is not None:
+        config["resume_from_checkpoint"] = str(assignment.resume_from.path)
     if not _on_gpu(assignment):
         config.update(bf16=False, fp16=False)
     refuse_interpolations(config)
     return config
+
+
+def decided(spec: JobSpec, recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values under the job's fields under its overrides."""
+    return {**recipe, **_from_spec(spec, recipe), **spec.overrides}
 
 
 def finetuning_type(spec: JobSpec, recipe: Recipe) -> str:
@@ -104,7 +130,8 @@ def _defaults(
     defaults: dict[str, Any] = {
         "logging_steps": _logging_steps(spec, dataset, len(assignment.devices)),
         "plot_loss": True,
-        "include_num_input_tokens_seen": True,
+        # packed examples that do not see one another have no mask that could be summed
+        "include_num_input_tokens_seen": "all" if chosen.get("neat_packing") else "non_padding",
     }
     if _on_gpu(assignment) and not any(key in chosen for key in _PRECISIONS):
         defaults["bf16"] = True

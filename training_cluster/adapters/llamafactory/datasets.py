@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from training_cluster.ports import Dataset
 # names what the files have, says it all; these stand in for roles that no dataset lacks.
 _REQUIRED = {
     "alpaca": {"prompt": "instruction", "response": "output"},
+    "prompt_completion": {"prompt": "prompt", "response": "completion"},
     "sharegpt": {"messages": "conversations"},
     "openai": {"messages": "messages"},
     "preference": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"},
+    "kto": {"prompt": "instruction", "response": "output", "kto_tag": "kto_tag"},
     "text": {"prompt": "text"},
 }
 # The trainer's own formatting `openai` adds "detailed thinking off" to every system message
@@ -51,11 +54,23 @@ def dataset_info(dataset: Dataset) -> dict[str, Any]:
     return info
 
 
+def trained_on(info: Path) -> dict[str, Any] | None:
+    """Name and content hash of what an attempt was trained on; None when nothing says so."""
+    try:
+        entry = next(iter(json.loads(info.read_bytes()).values()))
+        return {"version": str(entry["version"]), "sha256": str(entry["sha256"])}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, StopIteration):
+        return None
+
+
 def _entry(dataset: Dataset, file: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "file_name": str(file),
         "formatting": _FORMATTING.get(dataset.format, "alpaca"),
         "columns": {**_REQUIRED[dataset.format], **dataset.columns},
+        # the trainer does not look at these: they say what was trained on
+        "version": dataset.version,
+        "sha256": dataset.sha256,
     }
     if dataset.format == "preference":
         entry["ranking"] = True

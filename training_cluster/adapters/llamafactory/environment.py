@@ -12,7 +12,8 @@ _PASSED = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME"),
         *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "HF_TOKEN_PATH"),
-        *("TRANSFORMERS_OFFLINE", "LD_LIBRARY_PATH", "CUDA_HOME", "OMP_NUM_THREADS"),
+        *("TRANSFORMERS_OFFLINE", "LD_LIBRARY_PATH", "CUDA_HOME"),
+        *("OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
         *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     }
@@ -37,6 +38,10 @@ def trainer_environment(
     # Converted and tokenised rows belong to the attempt and go with its directory.
     environment["HF_DATASETS_CACHE"] = str(assignment.directory / "datasets_cache")
     environment.update(_devices(assignment.devices))
+    if all(device.kind is DeviceKind.CPU for device in assignment.devices):
+        # A slot is no share of the machine: threads that spin while they wait for one another
+        # take the processors from what they wait for.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if len(assignment.devices) > 1:
         environment.update(_torchrun(assignment))
     return environment

@@ -7,10 +7,11 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training_cluster.domain.job import Progress, TrainingPoint
+from training_cluster.domain.job import Checkpoint, Progress, TrainingPoint
 
 _NAMES = {
     "loss": "train/loss",
@@ -29,8 +30,9 @@ _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 _WINDOW_BYTES = 8 * 1024  # some forty lines
 
 
-def parse_line(line: bytes) -> TrainingPoint | None:
-    """The point a line describes; None when it is no such line. Non-finite values are dropped."""
+def parse_line(line: bytes, since: Checkpoint | None = None) -> TrainingPoint | None:
+    """The point a line describes, of a training that went on from a checkpoint; None when it is
+    no such line. Non-finite values are dropped."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
@@ -40,7 +42,23 @@ def parse_line(line: bytes) -> TrainingPoint | None:
     step, total = content.get("current_steps"), content.get("total_steps")
     if type(step) is not int or type(total) is not int or step < 0 or total < 0:
         return None
-    return TrainingPoint(_progress(content, step, total), _values(content))
+    point = TrainingPoint(_progress(content, step, total), _values(content))
+    return point if since is None else _of_this_attempt(point, since)
+
+
+def _of_this_attempt(point: TrainingPoint, since: Checkpoint) -> TrainingPoint:
+    """LLaMA-Factory divides all steps and all tokens of the job by the seconds of the attempt: the
+    speed is that of the steps and tokens since the checkpoint."""
+    progress, values = point.progress, dict(point.values)
+    done, elapsed = progress.step - since.step, progress.elapsed_seconds
+    remaining = None
+    if done > 0 and elapsed is not None:
+        remaining = elapsed / done * (progress.total_steps - progress.step)
+    tokens = values.get("train/total_tokens", 0.0)
+    throughput = values.pop("train/throughput", None)
+    if throughput is not None and tokens > since.tokens:
+        values["train/throughput"] = throughput * (1 - since.tokens / tokens)
+    return TrainingPoint(replace(progress, remaining_seconds=remaining), values)
 
 
 def first_points(log: Path) -> list[TrainingPoint]:

@@ -14,6 +14,13 @@ from training_cluster.domain.errors import FieldProblem, InvalidRequest
 
 Recipe = Mapping[str, Any]
 
+# the configuration is kept with the attempt and shown to trackers: secrets belong elsewhere
+SECRETS = frozenset(
+    {
+        *("hf_hub_token", "ms_hub_token", "om_hub_token", "hub_token"),
+        *("swanlab_api_key", "swanlab_lark_secret", "swanlab_lark_webhook_url"),
+    }
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -57,6 +64,8 @@ def _parse(path: Path) -> Recipe:
         raise _broken(path, str(error)) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _broken(path, "it should be a mapping of LLaMA-Factory keys to values")
+    if secrets := sorted(SECRETS & content.keys()):
+        raise _broken(path, f"{secrets[0]} is a secret: hand it to trainers by the environment")
     return MappingProxyType(content)
 
 

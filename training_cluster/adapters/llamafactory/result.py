@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training_cluster.adapters.llamafactory.checkpoints import (
+    last_checkpoint,
+    model_kind,
+    read_state,
+)
+from training_cluster.adapters.llamafactory.datasets import trained_on
 from training_cluster.adapters.llamafactory.progress import first_points
+from training_cluster.adapters.llamafactory.record import read_parameters
 from training_cluster.domain.job import TrainingPoint
 from training_cluster.domain.spec import JobSpec
-
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_INCOMPLETE = "checkpoint-is-incomplete.txt"  # transformers/trainer_jit_checkpoint.py
 
 
 def describe_result(
@@ -28,17 +31,18 @@ def describe_result(
     output = directory / "output"
     if not output.is_dir():
         return None
-    sizes = _sizes(output) if final else {}
+    sizes = sizes_of(output) if final else {}
     model = output
-    if _kind(sizes) is None:
-        checkpoint = _last_checkpoint(output)
+    if model_kind(sizes) is None:
+        checkpoint = last_checkpoint(output)
         if checkpoint is None:
             return None
-        model, sizes = checkpoint, _sizes(checkpoint)
+        model, sizes = checkpoint.path, sizes_of(checkpoint.path)
     return {
         "path": str(model),
-        "kind": _kind(sizes),
-        "base_model": spec.model_name,
+        "kind": model_kind(sizes),
+        "base_model": base_model(directory) or spec.model_name,
+        "dataset": trained_on(directory / "dataset_info.json"),
         "lora_name": spec.lora_name,
         "lora_version": spec.lora_version,
         "save_name": spec.save_name,
@@ -48,46 +52,25 @@ def describe_result(
     }
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def base_model(directory: Path) -> str | None:
+    """What the trainer of an attempt was told to load."""
+    named = read_parameters(directory / "config.yaml").get("model_name_or_path")
+    return named if isinstance(named, str) else None
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Bytes of each file in a folder."""
     with os.scandir(folder) as entries:
         return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
 
-def _kind(files: Mapping[str, int]) -> str | None:
-    if "adapter_config.json" in files and any(n.startswith("adapter_model.") for n in files):
-        return "lora_adapter"
-    weights = (".safetensors", ".bin")
-    if "config.json" in files and any(
-        name.startswith(("model", "pytorch_model")) and name.endswith(weights) for name in files
-    ):
-        return "full_model"
-    return None
-
-
-def _last_checkpoint(output: Path) -> Path | None:
-    """The furthest checkpoint that was written to its end: trainer_state.json comes last."""
-    found = [
-        (int(number[1]), path)
-        for path in output.iterdir()
-        if (number := _CHECKPOINT.fullmatch(path.name)) and _is_complete(path)
-    ]
-    return max(found)[1] if found else None
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    if not (checkpoint / "trainer_state.json").is_file() or (checkpoint / _INCOMPLETE).exists():
-        return False
-    return _kind(_sizes(checkpoint)) is not None
-
-
 def _figures(output: Path, points: list[TrainingPoint]) -> dict[str, Any]:
-    log = output / "trainer_log.jsonl"
     losses = _named(points, "train/loss")
     tokens = _named(points, "train/total_tokens")
     evaluations = _named(points, "eval/loss")
     figures = {
         "steps": max((point.progress.step for point in points), default=None),
-        "first_loss": next(iter(_named(first_points(log), "train/loss")), None),
+        "first_loss": _first_loss(output),
         "final_loss": losses[-1] if losses else None,
         "eval_loss": evaluations[-1] if evaluations else None,
         "train_loss": _train_loss(output),
@@ -100,9 +83,45 @@ def _named(points: list[TrainingPoint], name: str) -> list[float]:
     return [point.values[name] for point in points if name in point.values]
 
 
+def _first_loss(output: Path) -> float | None:
+    """The first loss of the job: an attempt that went on from a checkpoint has it from there."""
+    origin = resumed_from(output.parent)
+    if origin is not None and (losses := _losses(read_state(origin))):
+        return losses[0][1]
+    return next(iter(_named(first_points(output / "trainer_log.jsonl"), "train/loss")), None)
+
+
 def _train_loss(output: Path) -> float | None:
+    """The mean loss of all steps. What the trainer says divides the losses of its own steps by
+    all of them, which is true only of an attempt that began at the start."""
     try:
-        value = json.loads((output / "train_results.json").read_bytes()).get("train_loss")
+        said = json.loads((output / "train_results.json").read_bytes()).get("train_loss")
     except (OSError, ValueError, AttributeError):
         return None
-    return value if isinstance(value, float) else None
+    if resumed_from(output.parent) is None:
+        return said if isinstance(said, float) else None
+    losses = _losses(read_state(output))
+    steps = [0, *(step for step, _ in losses)]
+    weighted = [loss * (steps[i + 1] - steps[i]) for i, (_, loss) in enumerate(losses)]
+    return sum(weighted) / steps[-1] if steps[-1] else None
+
+
+def _losses(state: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """Steps and losses of a log history, which goes on through every checkpoint."""
+    entries = state.get("log_history")
+    return [
+        (entry["step"], entry["loss"])
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+        and isinstance(entry.get("step"), int)
+        and isinstance(entry.get("loss"), float)
+    ]
+
+
+def resumed_from(directory: Path) -> Path | None:
+    """The checkpoint an attempt was told to go on from, None for one that began at the start."""
+    try:
+        chosen = json.loads((directory / "config.yaml").read_bytes()).get("resume_from_checkpoint")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Path(chosen) if isinstance(chosen, str) else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
+from training_cluster.adapters.llamafactory.checkpoints import last_checkpoint
 from training_cluster.adapters.llamafactory.failure import Failure, rank_was_killed, read_failure
 from training_cluster.adapters.llamafactory.progress import last_points
 from training_cluster.adapters.llamafactory.result import describe_result
@@ -17,6 +19,8 @@ _STOPPED = {
     StopReason.CANCELLED: Outcome.CANCELLED,
     StopReason.TIMED_OUT: Outcome.TIMED_OUT,
     StopReason.PREEMPTED: Outcome.PREEMPTED,
+    StopReason.PAUSED: Outcome.PAUSED,
+    StopReason.HUNG: Outcome.HUNG,
 }
 
 # Read in this order: what comes first wins. Data come before the model: a model's errors have no
@@ -63,14 +67,17 @@ _SIGNS: tuple[tuple[Outcome, re.Pattern[str]], ...] = (
     ),
 )
 
-_HINTS = {
+HINTS = {
+    Outcome.HUNG: "Look at the end of the log for what it waited for: a download, a lock, another "
+    "rank. Retries (max_retries) go on from the last checkpoint; hang.stop_seconds says how long "
+    "a trainer may do nothing.",
     Outcome.OUT_OF_MEMORY: "Lower batch_size (raise gradient_accumulation_steps to match), "
     "cutoff_len or lora_rank, or ask for a larger device with min_gpu_memory.",
     Outcome.MODEL_UNAVAILABLE: "Check model_name. A hub model needs the network, or a copy in the "
     "hub's cache; a gated one needs HF_TOKEN in the daemon's environment; a path needs "
     "config.json, tokenizer and weights in it.",
-    Outcome.DATASET_INVALID: "Check the rows of this dataset version against its format in "
-    "dataset.json, then submit again.",
+    Outcome.DATASET_INVALID: "Check the rows of this dataset version against its format "
+    "(dataset.json, or `training-cluster dataset show`), then submit again.",
     Outcome.DISK_FULL: "Make room on the disk of the state directory, then submit again; a larger "
     "save_steps keeps fewer checkpoints.",
     Outcome.TRAINER_ERROR: "Read the whole log with `training-cluster logs`; if the trainer did "
@@ -80,16 +87,36 @@ _HINTS = {
     "trainer.command.",
     Outcome.KILLED: "Most often the kernel ended it because the machine ran out of memory: "
     "`dmesg` tells. Lower batch_size or cutoff_len, or run fewer jobs at once.",
-    Outcome.LOST: "The machine was restarted, or the runner was killed. Submit the job again.",
-    Outcome.TIMED_OUT: "Raise max_seconds, or train less: num_epochs, max_samples.",
-    Outcome.INTERRUPTED: "Something outside the daemon told the trainer to stop. Submit again.",
-    Outcome.PREEMPTED: "The job gave way to another one and can run again.",
+    Outcome.LOST: "The machine was restarted, or the runner was killed. "
+    "`training-cluster retry` goes on from its last checkpoint.",
+    Outcome.TIMED_OUT: "`training-cluster retry` goes on from its last checkpoint for as long "
+    "again; or raise max_seconds, or train less: num_epochs, max_samples.",
+    Outcome.INTERRUPTED: "Something outside the daemon told the trainer to stop. "
+    "`training-cluster retry` goes on from its last checkpoint.",
+    Outcome.PREEMPTED: "The job gave way to another one and goes on from its last checkpoint.",
+    Outcome.PAUSED: "`training-cluster resume` goes on from its last checkpoint.",
+}
+_TOO_SHORT = "Cannot find sufficient samples"
+_TOO_SHORT_HINT = (
+    "Stage pt makes pieces of cutoff_len tokens, and all rows of the training or validation file "
+    "together have less than one: lower cutoff_len, or set overrides.packing to false."
+)
+_LOSSES = {
+    False: "the runner vanished without a record of the end",
+    True: "the machine was restarted while this was running",
 }
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 
 
 def judge(spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None) -> Verdict:
-    """The verdict on one ended attempt."""
+    """The verdict on one ended attempt, and the checkpoint it left if there is more to do."""
+    verdict = _judge(spec, directory, ending, progress)
+    if verdict.outcome is Outcome.COMPLETED:
+        return verdict
+    return replace(verdict, checkpoint=last_checkpoint(directory / "output"))
+
+
+def _judge(spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None) -> Verdict:
     points = last_points(directory / "output" / "trainer_log.jsonl")
     reached = _reached(points, progress)
     if ending.code == 0 and _has_finished(spec, ending, reached):
@@ -100,11 +127,11 @@ def judge(spec: JobSpec, directory: Path, ending: Exit, progress: Progress | Non
         message = f"the trainer could not be executed: {ending.exec_error}"
         return _verdict(Outcome.LAUNCH_FAILED, message)
     if ending.code is None:
-        return _verdict(Outcome.LOST, "the runner vanished without a record of the end")
+        return _verdict(Outcome.LOST, _LOSSES[ending.rebooted])
     if ending.code == 0:
         message = f"the trainer stopped {_where(reached)} with exit status 0; nobody here asked"
         result = describe_result(spec, directory, points)
-        return Verdict(Outcome.INTERRUPTED, message, _HINTS[Outcome.INTERRUPTED], result)
+        return Verdict(Outcome.INTERRUPTED, message, HINTS[Outcome.INTERRUPTED], result)
     return _failed(spec, directory, ending.code, reached)
 
 
@@ -134,7 +161,7 @@ def _stopped(
     if outcome is Outcome.TIMED_OUT and spec.max_seconds is not None:
         message += f": ran longer than max_seconds ({spec.max_seconds:g})"
     saved = describe_result(spec, directory, points, final=ending.code == 0)
-    return Verdict(outcome, message, _HINTS.get(outcome, ""), saved)
+    return Verdict(outcome, message, HINTS.get(outcome, ""), saved)
 
 
 def _failed(spec: JobSpec, directory: Path, code: int, reached: Progress | None) -> Verdict:
@@ -163,7 +190,7 @@ def _classify(failure: Failure) -> Outcome:
 
 
 def _verdict(outcome: Outcome, message: str) -> Verdict:
-    return Verdict(outcome, message, _HINTS[outcome])
+    return Verdict(outcome, message, _TOO_SHORT_HINT if _TOO_SHORT in message else HINTS[outcome])
 
 
 def _where(reached: Progress | None) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,23 @@ class AttemptFiles:
             },
         )
 
-    def request_stop(self, reason: StopReason) -> None:
-        """Write stop.json unless a stop was requested or the attempt has ended before."""
-        if not self._exists("stop.json") and not self._exists("exit.json"):
-            self._replace("stop.json", {"reason": reason.value})
+    def forget_environment(self) -> None:
+        """Take the values of the variables out of launch.json: the attempt has ended, and they
+        may be secrets. Harmless when the file or its folder is gone."""
+        with suppress(OSError):
+            content = self._read("launch.json")
+            if content is not None:
+                content["environment"] = dict.fromkeys(content.get("environment", ()), "")
+                self._replace("launch.json", content)
+
+    def request_stop(self, reason: StopReason, grace_seconds: float | None = None) -> None:
+        """Write stop.json unless the attempt has ended, or a stop was requested before that this
+        one does not outweigh: only a cancellation outweighs others."""
+        known = self.requested_stop()
+        outweighs = reason is StopReason.CANCELLED and known is not StopReason.CANCELLED
+        if (known is None or outweighs) and not self._exists("exit.json"):
+            own = {} if grace_seconds is None else {"grace_seconds": grace_seconds}
+            self._replace("stop.json", {"reason": reason.value, **own})
 
     def requested_stop(self) -> StopReason | None:
         """Why the attempt was told to stop, if it was."""
@@ -75,6 +88,11 @@ class AttemptFiles:
         """The runner's record of how the attempt ended, None if there is none."""
         content = self._read("exit.json")
         return None if content is None else parse_exit(content)
+
+    def rebooted(self) -> bool:
+        """Whether the machine was started anew since a runner wrote pid.json."""
+        content = self._read("pid.json")
+        return content is not None and content["boot_id"] != boot_id()
 
     def runner(self) -> Process | None:
         """The runner named by pid.json; None if there is none or the machine booted since."""

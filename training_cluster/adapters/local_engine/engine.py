@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from training_cluster.adapters.local_engine import vital_signs
 from training_cluster.adapters.local_engine.attempt_files import AttemptFiles, parse_exit
 from training_cluster.adapters.local_engine.fork_server_client import (
     ForkServerClient,
@@ -16,9 +17,10 @@ from training_cluster.adapters.local_engine.fork_server_client import (
     OwnRunner,
 )
 from training_cluster.adapters.local_engine.processes import readable, sweep
+from training_cluster.crash_points import crash_point
 from training_cluster.domain.errors import EngineUnavailable
 from training_cluster.domain.job import StopReason
-from training_cluster.ports import Exit, Launch, Sighting
+from training_cluster.ports import Exit, Launch, Sighting, VitalSigns
 
 PID_FILE_POLL_SECONDS = 0.005  # only until the runner has written pid.json
 UNDECIDED_SECONDS = 2.0
@@ -63,7 +65,9 @@ class LocalEngine:
             if files.look() is not Sighting.NEVER:
                 return
             files.write_launch(launch)
+            crash_point("stage.before_runner")
             self._staged = launch, await self._ask_for_runner(launch.directory, staged=True)
+            crash_point("stage.after_runner")
 
     async def start(self, launch: Launch) -> None:
         """Have a runner launch an attempt; nothing happens if it was started before.
@@ -79,8 +83,10 @@ class LocalEngine:
             files.write_launch(launch)
         except OSError as error:
             raise EngineUnavailable(f"cannot write to {launch.directory}: {error}") from error
+        crash_point("start.before_runner")
         async with self._asking:
             await self._start_runner(files)
+        crash_point("start.after_runner")
 
     async def look(self, directory: Path) -> Sighting:
         """What is known about an attempt.
@@ -103,7 +109,9 @@ class LocalEngine:
         runner = self._runners.get(directory)
         told = None if runner is None else await runner.ending()
         if told is not None:
+            crash_point("end.told")
             self._forget(directory)
+            _forget_environment(files)
             return parse_exit(told)
         await self._outlast_runner(files)
         while files.look() is Sighting.NEVER and not files.revoke():
@@ -111,23 +119,33 @@ class LocalEngine:
         ending = files.read_exit()
         if ending is None:
             await sweep(directory, files.trainer())
-            ending = Exit(code=None, stop_reason=files.requested_stop())
+            reason, rebooted = files.requested_stop(), files.rebooted()
+            ending = Exit(code=None, stop_reason=reason, rebooted=rebooted)
         self._forget(directory)
+        _forget_environment(files)
         return ending
 
-    async def stop(self, directory: Path, reason: StopReason) -> None:
+    async def vital_signs(self, directory: Path) -> VitalSigns:
+        """Its files and the processor time of its tree. Never raises."""
+        return await asyncio.to_thread(vital_signs.look, directory)
+
+    async def stop(
+        self, directory: Path, reason: StopReason, grace_seconds: float | None = None
+    ) -> None:
         """Leave word why, then tell the runner, if it is up; it reads the word when it comes up.
 
         Raises EngineUnavailable if the word cannot be left and no runner could be told.
         """
         files = AttemptFiles(directory)
         try:
-            files.request_stop(reason)
+            files.request_stop(reason, grace_seconds)
         except OSError as error:
             if not self._terminate_runner(files):
                 raise EngineUnavailable(f"cannot write to {directory}: {error}") from error
         else:
+            crash_point("stop.before_signal")
             self._terminate_runner(files)
+            crash_point("stop.after_signal")
 
     async def _start_staged(self, launch: Launch) -> bool:
         """Start the staged runner if it was staged for exactly this launch."""
@@ -140,6 +158,7 @@ class LocalEngine:
             if staged == launch:
                 with contextlib.suppress(OSError):
                     runner.go()
+                    crash_point("start.after_go")
                     self._staged = None
                     self._runners[launch.directory] = runner
                     return True
@@ -232,3 +251,8 @@ def _is_running(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return not poll.poll(0)
+
+
+def _forget_environment(files: AttemptFiles) -> None:
+    """Beside what comes next: nobody waits for it."""
+    asyncio.get_running_loop().run_in_executor(None, files.forget_environment)

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from training_cluster import crash_points
 from training_cluster.adapters.local_engine.processes import readable
+from training_cluster.crash_points import crash_point
 from training_cluster.domain.errors import EngineUnavailable
 
 SCRIPT = Path(__file__).resolve().parents[2] / "fork_server.py"
@@ -106,6 +108,7 @@ class ForkServerClient:
             self._socket.send(json.dumps(request).encode())
         except OSError as error:
             raise ForkServerGone(f"{SCRIPT} has ended") from error
+        crash_point("start.asked")
         message, descriptors = await self._receive()
         if message["directory"] != str(directory) or len(descriptors) != DESCRIPTORS:
             for descriptor in descriptors:
@@ -167,4 +170,5 @@ class ForkServerClient:
 
 def _environment() -> dict[str, str]:
     """What the interpreter itself may need; trainers get theirs from launch.json."""
-    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    names = ("LD_LIBRARY_PATH", crash_points.VARIABLE)
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,29 +17,31 @@ from training_cluster.adapters.nvml.queries import (
     driver_version,
     in_words,
     is_sliced,
+    needs_reset,
     read_memory,
     read_temperature,
     read_users,
     shut_down,
     slice_handles,
 )
-from training_cluster.domain.device import Device, DeviceKind, Inventory
+from training_cluster.adapters.nvml.sanity import (
+    MOST_GPUS,
+    check_name,
+    check_users,
+    doubted,
+    told_apart,
+    without_figures,
+)
+from training_cluster.adapters.nvml.wire import NvmlProbe
+from training_cluster.domain.device import Device, DeviceKind, Inventory, unidentified
 
 
 @dataclass(frozen=True, slots=True)
-class NvmlProbe:
-    """Whether NVML can be used here. `installed` tells a machine without NVIDIA's library from one
-    whose driver is in trouble; `gpu_count` is None where NVML does not tell; `reason` says why it
-    is not `ready`."""
+class _Fault:
+    """Why a GPU cannot be named, and whether only a reset helps."""
 
-    installed: bool
-    gpu_count: int | None = None
-    reason: str | None = None
-
-    @property
-    def ready(self) -> bool:
-        """True when NVML answers and reports at least one GPU."""
-        return self.reason is None
+    words: str
+    needs_reset: bool = False
 
 
 class NvmlInventory:
@@ -69,8 +72,8 @@ class NvmlInventory:
             installed = error.value != pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
             return NvmlProbe(installed, reason=in_words("NVML cannot be initialised", error))
         try:
-            count = int(pynvml.nvmlDeviceGetCount())
-        except pynvml.NVMLError as error:
+            count = _count()
+        except (pynvml.NVMLError, ValueError) as error:
             return NvmlProbe(True, reason=in_words("the GPUs cannot be counted", error))
         finally:
             shut_down()
@@ -84,25 +87,26 @@ class NvmlInventory:
             except Exception as error:  # the port promises that a reading never raises
                 self._session = None
                 fault = in_words("the GPUs cannot be read", error)
-                devices = tuple(_doubtful(device, fault) for device in self._all_seen())
+                devices = tuple(without_figures(device, fault) for device in self._all_seen())
                 return Inventory(devices, "nvml", time.time(), fault=fault)
 
     def _read(self) -> Inventory:
         session = self._open()
-        count = int(pynvml.nvmlDeviceGetCount())
+        count = _count()
         cards = {index: self._read_card(session, index) for index in range(count)}
         readable = {
             each.uuid for card in cards.values() if isinstance(card, tuple) for each in card
         }
-        self._last_seen = {
-            index: card if isinstance(card, tuple) else self._remember(index, card, readable)
+        seen = {
+            index: card if isinstance(card, tuple) else self._recall(index, card, readable)
             for index, card in cards.items()
         }
+        self._last_seen = seen | self._vanished(count, readable)
         self._processes.forget_ended()
         return Inventory(self._all_seen(), "nvml", time.time(), note=session.driver)
 
     def _all_seen(self) -> tuple[Device, ...]:
-        return tuple(device for card in self._last_seen.values() for device in card)
+        return told_apart(device for card in self._last_seen.values() for device in card)
 
     def _open(self) -> Session:
         if self._session is None or self._session.is_worn_out(self._retry_seconds):
@@ -113,18 +117,19 @@ class NvmlInventory:
             self._session = Session(driver_version())
         return self._session
 
-    def _read_card(self, session: Session, index: int) -> tuple[Device, ...] | str:
+    def _read_card(self, session: Session, index: int) -> tuple[Device, ...] | _Fault:
         """The devices of one GPU: itself or its slices; or why they cannot even be named."""
         try:
             return self._read_devices(session, index)
         except (pynvml.NVMLError, ValueError) as error:  # ValueError: bytes that are no text
             session.note(error)
-            return in_words("the GPU cannot be identified", error)
+            words = in_words("the GPU cannot be identified", error)
+            return _Fault(words, needs_reset(error))
 
     def _read_devices(self, session: Session, index: int) -> tuple[Device, ...]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         gpu = Device(
-            uuid=pynvml.nvmlDeviceGetUUID(handle),
+            uuid=check_name(pynvml.nvmlDeviceGetUUID(handle)),
             kind=DeviceKind.GPU,
             index=index,
             name=pynvml.nvmlDeviceGetName(handle),
@@ -139,7 +144,7 @@ class NvmlInventory:
         query = Query(handle, session)
         device = replace(
             gpu,
-            uuid=pynvml.nvmlDeviceGetUUID(handle),
+            uuid=check_name(pynvml.nvmlDeviceGetUUID(handle)),
             kind=DeviceKind.MIG,
             name=query.ask("name", pynvml.nvmlDeviceGetName) or f"{gpu.name} MIG",
             parent_uuid=gpu.uuid,
@@ -160,34 +165,52 @@ class NvmlInventory:
 
     def _measure(self, query: Query, device: Device, instance: int | None) -> Device:
         total, used = query.need("memory", read_memory) or (self._last_total(device), None)
-        users = query.ask("processes", lambda handle: read_users(handle, instance)) or {}
-        return replace(
-            device,
-            total_memory_bytes=total,
-            used_memory_bytes=used,
-            processes=tuple(self._processes.describe(pid, size) for pid, size in users.items()),
-            fault=query.fault,
+        users = query.ask("processes", lambda handle: check_users(read_users(handle, instance)))
+        return doubted(
+            replace(
+                device,
+                total_memory_bytes=total,
+                used_memory_bytes=used,
+                processes=tuple(
+                    self._processes.describe(pid, size) for pid, size in (users or {}).items()
+                ),
+                fault=query.fault,
+                needs_reset=query.needs_reset,
+            )
         )
 
     def _last_total(self, device: Device) -> int:
         seen = self._last_seen.get(device.index, ())
         return next((old.total_memory_bytes for old in seen if old.uuid == device.uuid), 0)
 
-    def _remember(self, index: int, fault: str, readable: set[str]) -> tuple[Device, ...]:
+    def _vanished(self, count: int, readable: set[str]) -> dict[int, tuple[Device, ...]]:
+        """What was seen and is not counted any more: people shall see that it is missing."""
+        fault = _Fault("the driver does not count this GPU any more")
+        return {
+            index: self._recall(index, fault, readable)
+            for index in self._last_seen
+            if index >= count and any(old.uuid not in readable for old in self._last_seen[index])
+        }
+
+    def remember(self, devices: Iterable[Device]) -> None:
+        """Devices that were seen by an earlier process, until they are read again."""
+        for device in devices:
+            at_index = self._last_seen.get(device.index, ())
+            self._last_seen[device.index] = (*at_index, device)
+
+    def _recall(self, index: int, fault: _Fault, readable: set[str]) -> tuple[Device, ...]:
         """What was last seen at this index, unless it now shows up at another one."""
         seen = [old for old in self._last_seen.get(index, ()) if old.uuid not in readable]
-        unknown = Device(uuid=f"unknown-{index}", kind=DeviceKind.GPU, index=index, name="unknown")
-        return tuple(_doubtful(device, fault) for device in seen or [unknown])
+        unknown = Device(uuid=unidentified(index), kind=DeviceKind.GPU, index=index, name="unknown")
+        return tuple(
+            without_figures(device, fault.words, needs_reset=fault.needs_reset)
+            for device in seen or [unknown]
+        )
 
 
-def _doubtful(device: Device, fault: str) -> Device:
-    """The device without the figures of an earlier reading."""
-    return replace(
-        device,
-        used_memory_bytes=None,
-        utilization_percent=None,
-        temperature_celsius=None,
-        power_watts=None,
-        processes=(),
-        fault=fault,
-    )
+def _count() -> int:
+    """How many GPUs there are. Raises NVMLError, and ValueError for a number that cannot be."""
+    count = int(pynvml.nvmlDeviceGetCount())
+    if count > MOST_GPUS:
+        raise ValueError(f"the driver says that there are {count} GPUs")
+    return count

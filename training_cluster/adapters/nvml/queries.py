@@ -32,6 +32,8 @@ _NEEDS_SESSION = frozenset(
     }
 )
 
+_NEEDS_RESET = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
+
 
 @dataclass(slots=True)
 class Session:
@@ -61,6 +63,7 @@ class Query:
     handle: Any
     session: Session
     fault: str | None = None
+    needs_reset: bool = False
 
     def ask(self, figure: str, call: Call[T]) -> T | None:
         """A figure that some devices do not have: then it is None."""
@@ -77,17 +80,20 @@ class Query:
             if getattr(error, "value", None) not in absent:
                 self.session.note(error)
                 self.fault = self.fault or in_words(f"{figure} cannot be read", error)
+                self.needs_reset |= needs_reset(error)
             return None
 
 
 def is_sliced(handle: Any) -> bool:
-    """True when MIG mode is on."""
+    """True when MIG mode is on. Raises NVMLError, and ValueError for a mode that cannot be."""
     try:
         current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
     except pynvml.NVMLError as error:
         if error.value in _ABSENT:
             return False
         raise
+    if current not in (pynvml.NVML_DEVICE_MIG_DISABLE, pynvml.NVML_DEVICE_MIG_ENABLE):
+        raise ValueError(f"the driver says that its MIG mode is {current}")
     return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
 
@@ -157,6 +163,11 @@ def _newest(handle: Any, newest: Call[T], older: Call[T]) -> T:
         if error.value not in _OUTDATED:
             raise
     return older(handle)
+
+
+def needs_reset(error: Exception) -> bool:
+    """True where the card is of no use until it is reset (Xid 79, uncorrectable memory errors)."""
+    return getattr(error, "value", None) in _NEEDS_RESET
 
 
 def driver_version() -> str | None:

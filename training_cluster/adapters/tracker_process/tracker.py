@@ -16,6 +16,7 @@ from training_cluster.adapters.tracker_process.worker_process import (
     WorkerProcess,
 )
 from training_cluster.domain.errors import TrackerRefused, TrackerUnavailable
+from training_cluster.domain.masking import without_password
 from training_cluster.ports import Clock, OpenedRun, RunEnding, TrackedLine, TrackedRun
 
 WORKER = Path(__file__).resolve().parents[2] / "tracker_worker"
@@ -54,7 +55,7 @@ class WorkerTracker:
         self._configuration = {**configuration, "folder": folder}
         self._environment = dict(environment)
         self._clock = clock
-        self._deadline_seconds = deadline_seconds
+        self.deadline_seconds = deadline_seconds
         self._idle_seconds = idle_seconds
         self._generation = 0
         self._worker: WorkerProcess | None = None
@@ -147,9 +148,9 @@ class WorkerTracker:
     async def _configure(self, worker: WorkerProcess) -> None:
         try:
             answer = await worker.ask(
-                "configure", self._deadline_seconds, configuration=self._configuration
+                "configure", self.deadline_seconds, configuration=self._configuration
             )
-            why = answer["error"]["message"] if "error" in answer else None
+            why = _message(answer) if "error" in answer else None
         except (WorkerGone, WorkerHung) as error:
             why = str(error)
         except asyncio.CancelledError:
@@ -161,12 +162,13 @@ class WorkerTracker:
             raise TrackerUnavailable(f"{self.name}: {why}", hint=_hint(why))
 
     async def _ask(self, worker: WorkerProcess, op: str, key: str, **fields: Any) -> dict[str, Any]:
-        seconds = self._deadline_seconds * (FINISH_FACTOR if op == "finish" else 1)
+        seconds = self.deadline_seconds * (FINISH_FACTOR if op == "finish" else 1)
         try:
             answer = await worker.ask(op, seconds, key=key, **fields)
         except (WorkerGone, WorkerHung) as error:
             await self._bury(worker, str(error))
-            raise TrackerUnavailable(f"{self.name}: {error}") from error
+            why = without_password(str(error))
+            raise TrackerUnavailable(f"{self.name}: {why}") from error
         finally:
             self._rest_when_idle()
         return self._result(key, answer)
@@ -175,7 +177,7 @@ class WorkerTracker:
         if "error" not in answer:
             result: dict[str, Any] = answer["ok"]
             return result
-        message = answer["error"]["message"]
+        message = _message(answer)
         if answer["error"]["kind"] == "refused":
             self._opened.discard(key)
             raise TrackerRefused(message)
@@ -235,3 +237,8 @@ class WorkerTracker:
 
 def _hint(why: str) -> str | None:
     return INSTALL_HINT if "ModuleNotFoundError" in why else None
+
+
+def _message(answer: Mapping[str, Any]) -> str:
+    """What a worker says went wrong; libraries repeat addresses with the password in them."""
+    return without_password(str(answer["error"]["message"]))

@@ -26,8 +26,12 @@ _STATES = {
     "job.completed": ("✅", "Completed"),
     "job.failed": ("❌", "Failed"),
     "job.cancelled": ("⏹️", "Cancelled"),
-    "job.preempted": ("⏸️", "Preempted"),
+    "job.paused": ("⏸️", "Paused"),
+    "job.resumed": ("▶️", "Resumed"),
+    "job.retried": ("🔁", "Retried"),
+    "job.preempted": ("⏏️", "Preempted"),
     "job.retrying": ("🔁", "Retrying"),
+    "job.stalled": ("⏳", "Nothing moves"),
     "device.quarantined": ("⚠️", "Device taken out of use"),
     "webhook.test": ("👋", "Test notification"),
 }

@@ -1,0 +1,1 @@
+"""What the dialects promise their clients."""

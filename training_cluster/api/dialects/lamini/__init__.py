@@ -1,0 +1,1 @@
+"""Lamini's API over our jobs and datasets."""
