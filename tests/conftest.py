@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.daemon_process import DaemonProcess, running_daemon, trainer
 
@@ -17,6 +18,16 @@ pytest_plugins = [
     "tests.real_training",
     "tests.trust",
 ]
+
+
+# What gates a change draws the same cases every time; the long forms look for new ones.
+settings.register_profile("gate", derandomize=True, database=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without the long forms every run is the same run."""
+    if config.option.markexpr == "not slow":
+        settings.load_profile("gate")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -110,14 +110,6 @@ def _said(directory: Path) -> str:
     return (directory / "trainer.log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
-def _aborted_at_its_exit(directory: Path) -> bool:
-    """Whether a rank that had trained to its end was aborted by torch's own threads when its
-    process exited, as happens on CPUs now and then."""
-    said = (directory / "trainer.log").read_text(encoding="utf-8", errors="replace")
-    trained, _, after = said.partition("Training completed.")
-    return bool(trained) and "terminate called without an active exception" in after
-
-
 def _spec(tiny_model: Path, **fields: Any) -> JobSpec:
     given: dict[str, Any] = {
         "num_epochs": 2.0,
@@ -232,14 +224,11 @@ def test_two_slots_train_together_through_torchrun(
     trainer: LlamaFactoryTrainer, tiny_model: Path, tmp_path: Path
 ) -> None:
     dataset, second = a_dataset(tmp_path), replace(CPU, uuid="CPU-1", index=1)
-    for folder in ("with blank", "once more"):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        (tmp_path / folder).mkdir()
-        assignment = an_assignment(tmp_path / folder, CPU, second, master_port=port)
-        verdict = _run(trainer, _spec(tiny_model), dataset, assignment)
-        if not _aborted_at_its_exit(assignment.directory):
-            break
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "with blank").mkdir()
+    assignment = an_assignment(tmp_path / "with blank", CPU, second, master_port=port)
+    verdict = _run(trainer, _spec(tiny_model), dataset, assignment)
     assert verdict.outcome is Outcome.COMPLETED, _said(assignment.directory)
     assert verdict.result is not None
     assert verdict.result["steps"] == 4  # 24 rows, twice, by 4 on each of 2, two a step

@@ -95,7 +95,7 @@ def test_durations_are_monotonic_and_times_are_unix(attempt: Path) -> None:
     before = time.time()
     ending = run(attempt, "/bin/sleep", "0.2")
     assert before <= ending["started_at"] <= ending["ended_at"] <= time.time()
-    assert 0.2 <= ending["duration_seconds"] < 2
+    assert 0.2 <= ending["duration_seconds"] < 20
     nanoseconds = ending["ended_monotonic_ns"] - ending["spawned_monotonic_ns"]
     assert nanoseconds / 1e9 == ending["duration_seconds"]
 

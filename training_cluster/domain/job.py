@@ -149,8 +149,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an ended attempt amounts to. `result` describes the model it left, if any, and
-    `checkpoint` is the last complete one it left for another attempt to go on from."""
+    """What an ended attempt amounts to. `message` says why, and of a completed one what there is
+    to remark; `result` describes the model it left, if any, and `checkpoint` is the last complete
+    one it left for another attempt to go on from."""
 
     outcome: Outcome
     message: str = ""

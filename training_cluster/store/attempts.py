@@ -177,8 +177,7 @@ def forget_checkpoints(
 ) -> None:
     """Record that no checkpoint of earlier attempts behind a step is of use any more."""
     connection.execute(_FORGET, (behind, claimed.job_number, claimed.ref.number, behind))
-    key = (claimed.job_number, claimed.ref.number)
-    events.append(connection, now, EventType.JOB_WARNING, *key, {"message": message})
+    events.warn(connection, now, claimed.job_number, claimed.ref.number, message)
 
 
 def reached(connection: sqlite3.Connection, job: Job) -> int:
@@ -219,13 +218,8 @@ def _requeue(
     freed: list[str],
 ) -> JobState:
     step = _wait(connection, job, JobState.QUEUED, retry_at)
-    data = {
-        "code": verdict.outcome.value,
-        "message": verdict.message,
-        "not_before": retry_at,
-        "step": step,
-        "devices": freed,
-    }
+    why = {"code": verdict.outcome.value, "message": verdict.message}
+    data = {**why, "not_before": retry_at, "step": step, "devices": freed}
     preempted = verdict.outcome is Outcome.PREEMPTED
     kind = EventType.JOB_PREEMPTED if preempted else EventType.JOB_RETRYING
     events.append(connection, now, kind, job.number, job.attempt_number, data)
@@ -238,7 +232,7 @@ def _pause(
     step = _wait(connection, job, JobState.PAUSED, None)
     key = (job.number, job.attempt_number)
     if verdict.checkpoint is None:
-        events.append(connection, now, EventType.JOB_WARNING, *key, {"message": verdict.message})
+        events.warn(connection, now, *key, verdict.message)
     data = {"message": verdict.message, "step": step, "devices": freed}
     events.append(connection, now, EventType.JOB_PAUSED, *key, data)
     return JobState.PAUSED
@@ -275,6 +269,8 @@ def _finish(
     result = json.dumps(verdict.result) if verdict.result is not None else None
     guarded = (job.number, job.state.value, job.attempt_number)
     jobs.guard(connection.execute(_JOB_END, (after.value, now, *fields, result, *guarded)), job)
+    if after is JobState.COMPLETED and verdict.message:
+        events.warn(connection, now, job.number, job.attempt_number, verdict.message)
     data: dict[str, Any] = {"code": error.code, "message": error.message} if error else {}
     data["devices"] = freed
     if after is JobState.CANCELLED:

@@ -61,6 +61,14 @@ def append(
     return event
 
 
+def warn(
+    connection: sqlite3.Connection, now: float, job_number: int, attempt_number: int, message: str
+) -> Event:
+    """Tell of something about an attempt that its owner should know and that stops nothing."""
+    data = {"message": message}
+    return append(connection, now, EventType.JOB_WARNING, job_number, attempt_number, data)
+
+
 def page(
     connection: sqlite3.Connection,
     after: int,

@@ -106,5 +106,4 @@ def _tell_limit(
         f"the trainer has logged {limits.most_bytes >> 20} MiB of metrics: what follows is only "
         "in its own log; log less often (overrides.logging_steps) to keep it all"
     )
-    kind = EventType.JOB_WARNING
-    events.append(connection, now, kind, job_number, ref.number, {"message": message})
+    events.warn(connection, now, job_number, ref.number, message)

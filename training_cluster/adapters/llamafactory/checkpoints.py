@@ -58,7 +58,7 @@ def is_whole_model(folder: Path) -> bool:
         names = {entry.name for entry in os.scandir(folder) if entry.is_file()}
     except OSError:
         return False
-    whole = model_kind(names) == "full_model" and all(_is_whole(folder / name) for name in names)
+    whole = model_kind(names) == "full_model" and all(is_whole(folder / name) for name in names)
     return whole and _shards(folder, names) <= names
 
 
@@ -81,11 +81,12 @@ def _complete_state(folder: Path, step: int) -> Mapping[str, Any] | None:
     if _INCOMPLETE in names or model_kind(names) is None:
         return None
     state = read_state(folder)
-    whole = state.get("global_step") == step and all(_is_whole(folder / name) for name in names)
+    whole = state.get("global_step") == step and all(is_whole(folder / name) for name in names)
     return state if whole and _shards(folder, names) <= names else None
 
 
-def _is_whole(file: Path) -> bool:
+def is_whole(file: Path) -> bool:
+    """Whether a file is not torn, as far as its own structure tells."""
     try:
         if file.suffix == ".safetensors":
             return _is_whole_safetensors(file)

@@ -23,6 +23,7 @@ _RANK = re.compile(r"\[rank(\d+)\]: ?")
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAIN = ("The above exception was the direct cause", "During handling of the above exception")
 _LOG_LINE = re.compile(r"\[(INFO|WARNING|ERROR|DEBUG)\||[IWEF]\d{4} \d\d:\d\d|\[rank\d+\]")
+_ROOT_CAUSE = re.compile(r"Root Cause \(first observed failure\):.*?exitcode\s*:\s*-(\d+)\b", re.S)
 # What the launchers raise when a rank or the trainer below them failed: never the reason itself.
 _LAUNCHERS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors")
 
@@ -59,6 +60,12 @@ def read_failure(log: Path) -> Failure:
 def rank_was_killed(log: Path) -> bool:
     """Whether torchrun says that one of its processes got SIGKILL."""
     return re.search(r"exitcode\s*:\s*-9\b", _tail(log)) is not None
+
+
+def signal_of_first_rank(log: Path) -> int:
+    """The signal that ended the process torchrun calls the root cause; 0 for none."""
+    found = _ROOT_CAUSE.findall(_tail(log))
+    return int(found[-1]) if found else 0
 
 
 def _tail(log: Path) -> str:

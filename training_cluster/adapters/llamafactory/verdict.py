@@ -8,9 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from training_cluster.adapters.llamafactory.checkpoints import last_checkpoint
-from training_cluster.adapters.llamafactory.failure import Failure, rank_was_killed, read_failure
+from training_cluster.adapters.llamafactory.failure import (
+    Failure,
+    rank_was_killed,
+    read_failure,
+    signal_of_first_rank,
+)
 from training_cluster.adapters.llamafactory.progress import last_points
 from training_cluster.adapters.llamafactory.result import describe_result
+from training_cluster.adapters.llamafactory.teardown import had_saved_everything
 from training_cluster.domain.job import Outcome, Progress, StopReason, TrainingPoint, Verdict
 from training_cluster.domain.spec import JobSpec
 from training_cluster.ports import Exit
@@ -119,8 +125,12 @@ def judge(spec: JobSpec, directory: Path, ending: Exit, progress: Progress | Non
 def _judge(spec: JobSpec, directory: Path, ending: Exit, progress: Progress | None) -> Verdict:
     points = last_points(directory / "output" / "trainer_log.jsonl")
     reached = _reached(points, progress)
+    crash = _crash_at_its_exit(directory, ending, reached)
+    if crash:
+        ending = replace(ending, code=0)
     if ending.code == 0 and _has_finished(spec, ending, reached):
-        return Verdict(Outcome.COMPLETED, result=describe_result(spec, directory, points))
+        remark = crash and f"everything was saved; then {crash} ended the trainer at its exit"
+        return Verdict(Outcome.COMPLETED, remark, result=describe_result(spec, directory, points))
     if ending.stop_reason is not None:
         return _stopped(spec, directory, ending, points, reached)
     if ending.exec_error is not None:
@@ -164,8 +174,22 @@ def _stopped(
     return Verdict(outcome, message, HINTS.get(outcome, ""), saved)
 
 
+def _crash_at_its_exit(directory: Path, ending: Exit, reached: Progress | None) -> str:
+    """The name of the signal by which a trainer, or the first of its ranks to fail, crashed when
+    its work was done; empty when it did not."""
+    if not ending.code:
+        return ""
+    number = _signal(ending.code) or signal_of_first_rank(directory / "trainer.log")
+    crashed = number in _CRASHES and had_saved_everything(directory, reached)
+    return _signal_name(number) if crashed else ""
+
+
+def _signal(code: int) -> int:
+    return -code if code < 0 else code - 128 if 128 < code < 192 else 0
+
+
 def _failed(spec: JobSpec, directory: Path, code: int, reached: Progress | None) -> Verdict:
-    number = -code if code < 0 else code - 128 if 128 < code < 192 else 0
+    number = _signal(code)
     log = directory / "trainer.log"
     if number and number not in _CRASHES:
         return _verdict(Outcome.KILLED, f"ended by {_signal_name(number)} {_where(reached)}")
