@@ -34,6 +34,7 @@ from training_cluster.api.auth import Access
 from training_cluster.api.body_limit import BodySizes, LimitBody
 from training_cluster.api.gate import Door, Gate
 from training_cluster.api.late_routes import LateApp, LateRouter
+from training_cluster.api.one_slash import OneSlash
 from training_cluster.api.request_metrics import CountRequests, RequestMetrics
 from training_cluster.api.services import Services
 from training_cluster.api.streams import OpenStreams
@@ -107,6 +108,7 @@ def create_app(
     app.add_middleware(LimitBody, sizes=BodySizes(_MOST_BODY_BYTES, upload_bytes))
     app.add_middleware(Gate, door=app.state.door)
     app.add_middleware(CountRequests, metrics=app.state.requests)
+    app.add_middleware(OneSlash)
     problems.install(app)
     app.table.take([reference.router])
     app.table.take(_NATIVE, problems.documented(*_ANYWHERE))

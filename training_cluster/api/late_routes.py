@@ -17,6 +17,8 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from training_cluster.api.heads import send_head
+
 Answers = Mapping[int | str, dict[str, Any]]
 """OpenAPI's `responses`."""
 
@@ -124,12 +126,23 @@ class RouteTable(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have the route answer that matched; routes that are missing are loaded beside the event
-        loop, and looked at then."""
+        loop, and looked at then. HEAD is taken where GET is."""
         if load := self._missing.get(_segments(scope)[1]):
             self._take_missing(load, await asyncio.to_thread(load))
             await scope["router"](scope, receive, send)
+        elif asked := self._as_get(scope):
+            await send_head(asked["route"].handle, asked, receive, send)
         else:
             await scope["route"].handle(scope, receive, send)
+
+    def _as_get(self, scope: Scope) -> Scope | None:
+        """What to ask a route for that takes GET but not HEAD; None for every other request. The
+        server keeps its own scope, which tells it to send no body."""
+        if scope["method"] != "HEAD" or "HEAD" in scope["route"].methods:
+            return None
+        asked = {**scope, "method": "GET"}
+        match, child = self.matches(asked)
+        return {**asked, **child} if match is Match.FULL else None
 
 
 def _segments(scope: Scope) -> list[str]:
