@@ -9,11 +9,12 @@ import pytest
 from tests.factories import ROOT, a_new_job
 from tests.fakes import FakeClock
 from tests.model_parts import put_model
-from training_cluster.domain.errors import Forbidden, ModelInUse, Pruned
+from training_cluster.domain.errors import Forbidden, ModelInUse, ModelNotAllowed, Pruned
 from training_cluster.domain.model import Model
 from training_cluster.domain.principal import Principal, Role, Via
 from training_cluster.services.models import Models
-from training_cluster.store import jobs, models
+from training_cluster.services.starting_models import require_standing
+from training_cluster.store import jobs, models, pruning
 from training_cluster.store.database import Database
 
 BOB = Principal("bob", Role.VIEWER, Via.TOKEN)
@@ -69,6 +70,25 @@ async def test_a_model_stays_while_a_job_starts_from_a_checkpoint_of_its_trainin
     assert Path(model.path).is_dir()
 
 
+async def test_a_model_stays_while_an_adapter_is_put_on_it_though_one_between_is_gone(registry):
+    service, database, state = registry
+    whole, between, last = [await registered(database, state) for _ in range(3)]
+    put_on = "UPDATE models SET base_model = ?, parent_id = ? WHERE number = ?"
+    for adapter, parent in ((between, whole), (last, between)):
+        values = (whole.path, parent.id, adapter.number)
+        await database.write(lambda c, values=values: c.execute(put_on, values).rowcount)
+    await database.write(
+        lambda c: c.execute("UPDATE models SET kind = 'full' WHERE id = ?", (whole.id,)).rowcount
+    )
+    await service.delete(between.key, ROOT)
+    with pytest.raises(ModelInUse, match=last.key):
+        await service.delete(whole.key, ROOT)
+    assert await database.read(pruning.needed) == {whole.job_id}
+    await service.delete(last.key, ROOT)
+    await service.delete(whole.key, ROOT)
+    assert await database.read(pruning.needed) == set()
+
+
 async def test_a_private_model_is_handed_out_to_its_owner_only(registry):
     service, database, state = registry
     model = await registered(database, state)
@@ -77,3 +97,12 @@ async def test_a_private_model_is_handed_out_to_its_owner_only(registry):
     await service.set_public(model.key, ROOT, is_public=True)
     packed = await service.archive(model.key, BOB)
     assert sum(len(chunk) for chunk in packed.chunks) == packed.size_bytes
+
+
+async def test_a_job_whose_checkpoint_was_removed_before_it_is_stored_is_refused(registry):
+    _, database, state = registry
+    spec = a_new_job(checkpoint="7@step-4", adapter=str(state)).spec
+    with pytest.raises(ModelNotAllowed, match="7@step-4 was removed meanwhile"):
+        await database.read(lambda c: require_standing(c, spec))
+    (state / "adapter_config.json").write_text("{}")
+    await database.read(lambda c: require_standing(c, spec))

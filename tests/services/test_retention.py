@@ -138,6 +138,26 @@ async def test_checkpoints_from_which_a_job_is_to_start_stay_until_it_is_over(la
     assert "checkpoint-1" not in lab.left(done)
 
 
+@pytest.mark.parametrize("kind", [PruneKind.CHECKPOINTS, PruneKind.RESULTS])
+async def test_a_job_that_comes_while_others_are_pruned_has_what_it_starts_from(
+    lab, kind, monkeypatch
+):
+    done = await lab.ended(result="checkpoint-2")
+    await lab.house.submit()  # has the device
+    waiting = (await lab.house.submit()).job
+    start = "UPDATE jobs SET spec = json_set(spec, '$.checkpoint', ?) WHERE number = ?"
+    checkpoint, look = f"{done.id}@step-1", lab.retention._needed
+
+    async def look_and_be_late(kind):
+        needed = await look(kind)
+        await lab.house.database.write(lambda c: c.execute(start, (checkpoint, waiting.number)))
+        return needed
+
+    monkeypatch.setattr(lab.retention, "_needed", look_and_be_late)
+    assert (await lab.prune(kind)).items == []
+    assert {"checkpoint-1", "checkpoint-2"} <= lab.left(done)
+
+
 async def test_running_and_waiting_jobs_are_never_touched(lab):
     running, waiting = await lab.house.submit(), await lab.house.submit()
     await lab.house.reaches(running.job.id, JobState.RUNNING)

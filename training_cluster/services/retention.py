@@ -176,6 +176,8 @@ class Retention(Loop):
         self, connection: sqlite3.Connection, job: FinishedJob, kind: PruneKind, freed: int
     ) -> bool:
         now = self._clock.now()
+        if kind is PruneKind.CHECKPOINTS and job.id in pruning.lent(connection):
+            return False  # since the page was read
         if not pruning.mark(connection, job.number, kind.value, now, freed):
             return False
         data = {"kind": kind.value, "bytes": freed}
@@ -202,6 +204,8 @@ class Retention(Loop):
     def _remove_rows(
         self, connection: sqlite3.Connection, job: FinishedJob, freed: int
     ) -> list[str] | None:
+        if job.id in pruning.needed(connection):
+            return None  # since the page was read
         hooks = pruning.remove_job(connection, job.number)
         if hooks is not None:
             models.bury_of_job(connection, job.id, self._clock.now())

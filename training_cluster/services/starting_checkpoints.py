@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from training_cluster.domain.errors import FieldProblem, Forbidden, JobNotFound, ModelNotAllowed
 from training_cluster.domain.job import FINISHED, Job
@@ -72,6 +73,12 @@ def _require_usable(job: Job, saved: list[SavedCheckpoint], step: int) -> SavedC
             "model, which is what a job can start from"
         )
     return found
+
+
+def require_kept(spec: JobSpec) -> None:
+    """Raise ModelNotAllowed when the checkpoint a job is to start from is not there any more."""
+    if spec.adapter is None or not (Path(spec.adapter) / _WEIGHTS).is_file():
+        raise _refusal(f"the checkpoint {spec.checkpoint} was removed meanwhile")
 
 
 def _refusal(message: str) -> ModelNotAllowed:

@@ -15,7 +15,11 @@ from training_cluster.domain.errors import (
 from training_cluster.domain.model import Model, ModelKind
 from training_cluster.domain.spec import DOWNLOAD, TRAIN, JobSpec
 from training_cluster.ports import Trainer
-from training_cluster.services.starting_checkpoints import from_checkpoint, is_key
+from training_cluster.services.starting_checkpoints import (
+    from_checkpoint,
+    is_key,
+    require_kept,
+)
 from training_cluster.store import models
 from training_cluster.store.database import Database
 
@@ -50,9 +54,12 @@ def starting_from(spec: JobSpec, model: Model) -> JobSpec:
 
 
 def require_standing(connection: sqlite3.Connection, spec: JobSpec) -> None:
-    """Raise ModelNotAllowed when the model a job is to start from has been deleted meanwhile."""
+    """Raise ModelNotAllowed when the model or the checkpoint a job is to start from was removed
+    meanwhile."""
     if spec.model_id is not None:
         _find(connection, spec.model_id)
+    if spec.checkpoint is not None:
+        require_kept(spec)
 
 
 def _find(connection: sqlite3.Connection, key: str) -> Model:

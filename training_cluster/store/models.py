@@ -59,9 +59,8 @@ UNION SELECT number FROM jobs INDEXED BY jobs_from_checkpoints
 WHERE finished_at IS NULL AND spec ->> 'checkpoint' IS NOT NULL
   AND spec ->> 'checkpoint' GLOB :job || '@*' ORDER BY number"""
 _BASED = """
-SELECT m.name, m.version FROM models m JOIN models base ON base.id = m.parent_id
-WHERE m.parent_id = ? AND m.kind = 'adapter' AND m.deleted_at IS NULL
-  AND m.base_model = base.path ORDER BY m.number"""
+SELECT name, version FROM models INDEXED BY adapters_on_models
+WHERE base_model = ? AND id <> ? AND kind = 'adapter' AND deleted_at IS NULL ORDER BY number"""
 _BURIED = _SELECT + " WHERE m.deleted_at IS NOT NULL AND m.gone_at IS NULL ORDER BY m.number"
 _SET_PUBLIC = "UPDATE models SET is_public = ? WHERE number = ?"
 _GONE = "UPDATE models SET gone_at = ? WHERE number = ?"
@@ -234,7 +233,8 @@ def users(connection: sqlite3.Connection, model: Model) -> list[int]:
 
 def based_on(connection: sqlite3.Connection, model: Model) -> list[str]:
     """Keys of the LoRA adapters that are put on a model's own weights."""
-    return [f"{row['name']}@{row['version']}" for row in connection.execute(_BASED, (model.id,))]
+    rows = connection.execute(_BASED, (model.path, model.id))
+    return [f"{row['name']}@{row['version']}" for row in rows]
 
 
 def buried(connection: sqlite3.Connection) -> list[Model]:

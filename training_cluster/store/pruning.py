@@ -18,8 +18,10 @@ SELECT DISTINCT d.value AS id FROM jobs j, json_each(j.depends_on) d
 WHERE j.finished_at IS NULL AND j.depends_on <> '[]'
 UNION SELECT m.job_id FROM jobs j JOIN models m ON m.id = j.model_id
 WHERE j.finished_at IS NULL
-UNION SELECT base.job_id FROM models m JOIN models base ON base.id = m.parent_id
-WHERE m.kind = 'adapter' AND m.deleted_at IS NULL AND m.base_model = base.path"""
+UNION SELECT base.job_id FROM models base
+WHERE base.kind <> 'adapter' AND EXISTS (
+  SELECT 1 FROM models m INDEXED BY adapters_on_models
+  WHERE m.base_model = base.path AND m.kind = 'adapter' AND m.deleted_at IS NULL)"""
 _LENT = """
 SELECT DISTINCT substr(spec ->> 'checkpoint', 1, 36) AS id
 FROM jobs INDEXED BY jobs_from_checkpoints

@@ -18,6 +18,7 @@ from training_cluster.store.migrations import (
     m0010_sessions,
     m0013_kinds,
     m0014_checkpoints,
+    m0015_adapters,
 )
 from training_cluster.store.migrations.steps import migrations, steps_of_a_later_version
 
@@ -34,6 +35,7 @@ __all__ = [
     "m0010_sessions",
     "m0013_kinds",
     "m0014_checkpoints",
+    "m0015_adapters",
     "migrations",
     "steps_of_a_later_version",
 ]
