@@ -106,6 +106,14 @@ def stepping(tmp_path: Path, use: Callable[..., DaemonProcess]) -> Iterator[Daem
 
 
 @pytest.fixture
+def led(tmp_path: Path, use: Callable[..., DaemonProcess]) -> Iterator[DaemonProcess]:
+    """The chosen daemon; its jobs make so many of their four steps as the file `steps` says."""
+    environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": trainer("led", tmp_path)}
+    with running_daemon(tmp_path / "state", environment) as daemon:
+        yield use(daemon)
+
+
+@pytest.fixture
 def failing(tmp_path: Path, use: Callable[..., DaemonProcess]) -> Iterator[DaemonProcess]:
     """The chosen daemon; its jobs fail."""
     environment = {"TRAINING_CLUSTER_TRAINER__COMMAND": "/bin/sh -c 'echo no luck; exit 3'"}

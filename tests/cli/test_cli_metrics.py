@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from pathlib import Path
 
 import pytest
 
@@ -70,13 +71,16 @@ def test_events_tell_the_story_of_a_job(run: Run, trained: DaemonProcess) -> Non
     failed(run("events", 99), "no job '99'")
 
 
-def test_metrics_are_followed_while_the_job_runs(stepping: DaemonProcess) -> None:
-    stepping.submit()
+def test_metrics_are_followed_while_the_job_runs(led: DaemonProcess, tmp_path: Path) -> None:
+    led.submit()
+    (tmp_path / "steps").write_text("2")
     following = Started("metrics", "1", "--follow")
     following.until("step 2  train/loss 2")
-    assert stepping.job(1)["status"] == "running"
+    assert led.job(1)["status"] == "running"
+    (tmp_path / "steps").write_text("4")
+    (tmp_path / "may-end").write_text("0")
     assert following.end() == 0
-    assert "step 5" in following.text
+    assert "step 4" in following.text
 
 
 def test_ctrl_c_ends_the_following_and_not_the_job(held: DaemonProcess) -> None:

@@ -139,8 +139,8 @@ class Household:
 
     @staticmethod
     async def until(check: Callable[[], object]) -> None:
-        """Wait until something is true; fails after five seconds."""
-        async with asyncio.timeout(5):
+        """Wait until something is true; fails after half a minute."""
+        async with asyncio.timeout(30):
             while True:
                 found = check()
                 if asyncio.iscoroutine(found):

@@ -37,6 +37,7 @@ class Watched:
 
     def __init__(self, home: Household, interval_seconds: float = 15) -> None:
         self.home = home
+        self.samples_at_all = interval_seconds > 0
         self.telemetry = Telemetry(
             home.database, home.devices, home.clock, interval_seconds=interval_seconds
         )
@@ -49,6 +50,8 @@ class Watched:
     async def start_job(self, **fields: object) -> str:
         job = (await self.home.submit(**fields)).job.id
         await self.home.reaches(job, JobState.RUNNING)
+        heard = self.telemetry.delay  # of what is stored it hears a moment later
+        await self.home.until(lambda: heard() is not None or not self.samples_at_all)
         return job
 
     async def end_job(self, key: str) -> None:

@@ -95,7 +95,8 @@ class Lab:
 
         def change(c: Connection) -> Job:
             retry_at = self.clock.now() if retry else None
-            verdict = Verdict(outcome, "it ended", "look", {"final_loss": 1.0})
+            why = "" if outcome is Outcome.COMPLETED else "it ended"
+            verdict = Verdict(outcome, why, "look", {"final_loss": 1.0})
             attempts.end(c, jobs.find(c, job.id), verdict, 0, self.clock.now(), retry_at)
             return jobs.find(c, job.id)
 

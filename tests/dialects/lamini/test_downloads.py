@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,16 @@ def test_asking_again_tells_of_the_same_download(daemon):
     found = listed(daemon)["lab/again"]
     assert (found["status"], found["model_id"]) == ("downloading", first["job_id"])
     assert post(daemon, hf_model_name="lab/b", model_type="embedding")["model_type"] == "embedding"
+
+
+def test_one_whose_first_files_are_there_is_still_being_fetched(daemon):
+    first = post(daemon, hf_model_name="lab/halfway")
+    snapshot = Path(daemon.environment["HF_HOME"]) / "hub/models--lab--halfway/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_bytes(b"{}")  # between two files nothing is incomplete
+    again = post(daemon, hf_model_name="lab/halfway")
+    assert (again["status"], again["job_id"]) == ("downloading", first["job_id"])
+    assert listed(daemon)["lab/halfway"]["status"] == "downloading"
 
 
 def test_one_that_has_failed_is_not_tried_every_second(daemon):

@@ -80,12 +80,12 @@ for _path in _ALSO:
 async def _fetched(
     body: DownloadPayload, daemon: Services, caller: Principal
 ) -> tuple[Status, Job | None]:
-    name = body.hf_model_name
-    here = {model.name for model in await daemon.base_models.all() if model.is_complete}
-    if name in here:
+    name, downloads = body.hf_model_name, await daemon.base_models.downloads()
+    here = {model.name: model for model in await daemon.base_models.all()}
+    if _status(here.get(name), _by_name(downloads).get(name)) == "available":
         return "available", None
     if body.private_hf_token is None:
-        own = [job for job in await daemon.base_models.downloads() if job.user == caller.name]
+        own = [job for job in downloads if job.user == caller.name]
         last = _by_name(own).get(name)
         if last is not None and _has_just_failed(last):
             return "failed", last
