@@ -23,10 +23,13 @@ OPERATOR_SAYS = "https://box.lab.example"
 LOCAL = {"Host": "localhost"}  # what a client may say through a TCP tunnel
 # the same door by other names: none of them may lead around the gate
 OTHER_PATHS = (
-    *("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/no/such/thing", "//healthz"),
+    *("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/no/such/thing", "//train"),
     *(
         "/healthz/",
         "/healthz/../train",
+        "//healthz/../train",
+        "//healthz/",
+        "/healthz//",
         "/./train",
         "/train/",
         "/healthz%2f..%2ftrain",
@@ -96,6 +99,12 @@ def raw(port: int, request: str) -> int:
 def test_no_other_path_leads_around_the_gate(daemon, path):
     head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert raw(tunnel_port(daemon), head) == 401
+
+
+def test_liveness_with_a_slash_too_many_is_liveness_and_leads_no_further(daemon):
+    for path, status in (("//healthz", 200), ("///healthz", 200), ("//healthz//train", 401)):
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        assert raw(tunnel_port(daemon), head) == status, path
 
 
 def test_a_local_looking_request_without_http_1_1_is_refused_too(daemon):

@@ -251,6 +251,11 @@ async def test_a_worker_that_dies_is_told_with_its_last_words(tmp_path):
         await ProcessInspector(dict(os.environ)).inspect(task)
 
 
+async def test_rows_of_a_file_that_went_meanwhile_are_told_to_be_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        await ProcessInspector(dict(os.environ)).first_rows(tmp_path / "none.jsonl", 1)
+
+
 async def test_a_worker_is_ended_with_whoever_waits_for_it(tmp_path):
     fifo = tmp_path / "never"
     os.mkfifo(fifo)

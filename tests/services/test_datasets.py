@@ -236,6 +236,26 @@ async def test_rows_and_content_can_be_looked_at(shelf):
     assert await shelf.service.preview("rows", 1) == [{"text": '{"text": "é"}\n'}]
 
 
+async def test_rows_that_are_deleted_while_their_reader_starts_are_not_found(shelf, monkeypatch):
+    added = await shelf.ready(b"old", name="rows")
+    read = shelf.inspector.first_rows
+
+    async def read_later(file: Path, most: int) -> list[dict]:
+        await shelf.service.delete(added.id, ALICE)
+        return await read(file, most)
+
+    monkeypatch.setattr(shelf.inspector, "first_rows", read_later)
+    with pytest.raises(DatasetNotFound):
+        await shelf.service.preview(added.id, 1)
+
+
+async def test_rows_that_somebody_removed_from_the_disk_are_told_to_be_missing(shelf):
+    added = await shelf.ready(b"old", name="rows")
+    shelf.files.stored(added.train_file).unlink()
+    with pytest.raises(DatasetNotReady, match="missing"):
+        await shelf.service.preview(added.id, 1)
+
+
 async def test_a_dataset_nobody_knows_is_refused_with_what_there_is(shelf):
     with pytest.raises(UnknownDataset, match="nothing-like-it"):
         await shelf.household.submit(dataset_version="nothing-like-it")

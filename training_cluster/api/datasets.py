@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import Body, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
 from pydantic import ValidationError
 
 from training_cluster.api.attachment import disposition
@@ -23,6 +22,7 @@ from training_cluster.api.dataset_views import (
     view,
 )
 from training_cluster.api.examples import shown
+from training_cluster.api.held_file import HeldFile
 from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.multipart import Form, read_form
 from training_cluster.api.problems import documented
@@ -235,7 +235,7 @@ async def download_dataset(key: Key, daemon: Daemon, caller: Caller) -> Response
     path = await daemon.datasets.content(found.id)
     headers = {"etag": f'"{found.sha256}"'} if found.sha256 else {}
     headers["content-disposition"] = disposition(found.filename or f"{found.name}.jsonl")
-    return FileResponse(path, headers=headers, media_type="application/octet-stream")
+    return HeldFile(path, headers, lambda: DatasetNotFound(f"dataset {found.label} was deleted"))
 
 
 @router.delete(

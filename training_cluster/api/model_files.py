@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from training_cluster.api.attachment import disposition
 from training_cluster.api.auth import Caller
+from training_cluster.api.held_file import HeldFile
 from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.models import ModelKey
 from training_cluster.api.problems import documented
@@ -63,7 +64,7 @@ async def download_file(
     """As the trainer wrote it. With `Range` a part of it: a download that broke goes on so."""
     path = await daemon.models.file(key, file, caller)
     headers = {"Content-Disposition": disposition(file)}
-    return FileResponse(path, media_type="application/octet-stream", headers=headers)
+    return HeldFile(path, headers, lambda: Pruned(f"model {key!r} was deleted"))
 
 
 @router.get(

@@ -63,5 +63,6 @@ class DatasetInspector(Protocol):
         ...
 
     async def first_rows(self, file: Path, most: int) -> Sequence[Mapping[str, Any]]:
-        """The first rows of a file as objects. Raises InvalidDataset, InspectorUnavailable."""
+        """The first rows of a file as objects. Raises InvalidDataset, InspectorUnavailable, and
+        FileNotFoundError."""
         ...

@@ -279,7 +279,11 @@ class Datasets:
         found = await self.get(key)
         if found.state is not DatasetState.READY or found.train_file is None:
             raise DatasetNotReady(f"dataset {found.label} is {found.state.value}", hint=_LOOK)
-        return await self._inspector.first_rows(self._files.stored(found.train_file), most)
+        try:
+            return await self._inspector.first_rows(self._files.stored(found.train_file), most)
+        except FileNotFoundError:
+            found = await self.get(found.id)  # it may have been deleted while the reader started
+            raise DatasetNotReady(f"the rows of dataset {found.label} are missing") from None
 
     async def wait(self, key: str, seconds: float) -> DatasetVersion:
         """A version once it was checked, or as it is after that many seconds. Raises

@@ -44,6 +44,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"rows": _first_rows(Path(request["file"]), request["most"])}
     except InvalidDataset as refusal:
         return {"refused": refusal.message}
+    except FileNotFoundError as error:
+        return {"missing": str(error)}
 
 
 def _task(raw: dict[str, Any]) -> InspectionTask:

@@ -47,10 +47,13 @@ class ProcessInspector:
         return Findings(**answer["findings"])
 
     async def first_rows(self, file: Path, most: int) -> Sequence[Mapping[str, Any]]:
-        """The first rows of a file. Raises InvalidDataset and InspectorUnavailable."""
+        """The first rows of a file. Raises InvalidDataset, InspectorUnavailable, and
+        FileNotFoundError."""
         answer = await self._ask({"op": "first_rows", "file": str(file), "most": most})
         if "refused" in answer:
             raise InvalidDataset(answer["refused"])
+        if "missing" in answer:
+            raise FileNotFoundError(answer["missing"])
         rows: list[dict[str, Any]] = answer["rows"]
         return rows
 

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from training_cluster.api.attachment import disposition
 from training_cluster.api.auth import Caller, Submitter
 from training_cluster.api.dialects.openai import file_views, names, results
 from training_cluster.api.dialects.openai.from_job import has_results
 from training_cluster.api.dialects.openai.views import answers
+from training_cluster.api.held_file import HeldFile
 from training_cluster.api.late_routes import LateRouter
 from training_cluster.api.multipart import read_form
 from training_cluster.api.services import Daemon, Services, answer
@@ -184,7 +185,7 @@ async def get_content(file_id: FileId, daemon: Daemon, caller: Caller) -> Respon
     require_readable(found, caller, f"the content of file {names.file_id(found.id)}")
     path = await daemon.datasets.content(found.id)
     headers = {"content-disposition": disposition(found.filename or f"{found.name}.jsonl")}
-    return FileResponse(path, media_type="application/octet-stream", headers=headers)
+    return HeldFile(path, headers, lambda: _missing(file_id))
 
 
 @router.delete(
