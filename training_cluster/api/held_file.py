@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,11 +23,9 @@ class HeldFile(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the file."""
         try:
-            held = await asyncio.to_thread(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC)
+            held = await asyncio.to_thread(Path(self.path).open, "rb")
         except FileNotFoundError:
             raise self._gone() from None
-        try:
-            self.path = f"/proc/self/fd/{held}"
+        with held:
+            self.path = f"/proc/self/fd/{held.fileno()}"
             await super().__call__(scope, receive, send)
-        finally:
-            os.close(held)
