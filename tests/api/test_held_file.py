@@ -1,4 +1,4 @@
-"""A file that is deleted while it goes out: all of it comes, or an error that says so."""
+"""A file that is deleted or replaced while it goes out comes as it was."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Response
 
-from training_cluster.api import problems
 from training_cluster.api.held_file import HeldFile
-from training_cluster.domain.dataset_errors import DatasetNotFound
 
 CONTENT = bytes(range(256)) * 1024  # several pieces of an answer
 
 
-def asking(path: Path, before: Callable[[], None] = lambda: None) -> httpx2.AsyncClient:
-    """A client of an app that answers with the file; `before` happens just before it does."""
+def asking(path: Path, meanwhile: Callable[[], None] = lambda: None) -> httpx2.AsyncClient:
+    """A client of an app that answers with the file; `meanwhile` happens when it has opened it."""
     app = FastAPI()
-    problems.install(app)
 
     @app.get("/file")
     async def get_file() -> Response:
-        held = HeldFile(path, {"etag": '"e"'}, lambda: DatasetNotFound("dataset 1 was deleted"))
-        before()
+        held = HeldFile(path.open("rb"), {"etag": '"e"'})
+        meanwhile()
         return held
 
     transport = httpx2.ASGITransport(app=app)
@@ -53,22 +50,19 @@ async def test_a_file_and_its_parts_come_as_they_are(path):
         assert none.status_code == 416
 
 
-async def test_a_file_that_is_gone_is_not_found(path):
+async def test_a_file_that_is_deleted_meanwhile_comes_whole(path):
     async with asking(path, path.unlink) as client:
-        answer = await client.get("/file")
-    assert (answer.status_code, answer.json()["code"]) == (404, "dataset_not_found")
-
-
-async def test_a_file_deleted_after_the_first_byte_comes_whole(path, monkeypatch):
-    look = HeldFile.set_stat_headers
-
-    def look_and_lose(held: HeldFile, found: os.stat_result) -> None:
-        look(held, found)
-        path.unlink()
-
-    monkeypatch.setattr(HeldFile, "set_stat_headers", look_and_lose)
-    async with asking(path) as client:
         assert (await client.get("/file")).content == CONTENT
+
+
+async def test_a_file_that_is_replaced_meanwhile_comes_as_it_was(path):
+    def replace() -> None:
+        path.with_suffix(".new").write_bytes(b"other")
+        path.with_suffix(".new").replace(path)
+
+    async with asking(path, replace) as client:
+        part = await client.get("/file", headers={"Range": "bytes=-3"})
+    assert (part.status_code, part.content) == (206, CONTENT[-3:])
 
 
 async def test_no_descriptor_is_left_open(path):

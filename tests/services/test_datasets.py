@@ -10,7 +10,13 @@ import pytest
 
 from tests.factories import ALICE
 from tests.fakes import FakeDatasets
-from training_cluster.domain.dataset import DatasetState, NewDataset, name_from, next_version
+from training_cluster.domain.dataset import (
+    DatasetState,
+    DatasetVersion,
+    NewDataset,
+    name_from,
+    next_version,
+)
 from training_cluster.domain.dataset_errors import (
     DatasetInUse,
     DatasetNotFound,
@@ -106,6 +112,10 @@ class Shelf:
         added = await self.add(content, **asked)
         self.inspector.may.set()
         return await self.service.wait(added.id, 5)
+
+    async def content(self, key: str) -> bytes:
+        with await self.service.content(key) as file:
+            return file.read()
 
     def on_disk(self) -> set[str]:
         return {
@@ -210,7 +220,7 @@ async def test_an_invalid_dataset_says_why_and_no_job_takes_it(shelf):
         await shelf.household.submit(dataset_version="bad")
     with pytest.raises(DatasetNotReady):
         await shelf.service.preview("bad", 1)
-    assert (await shelf.service.content("bad")).read_bytes() == b"rows"
+    assert await shelf.content("bad") == b"rows"
 
 
 async def test_a_dataset_over_which_the_inspector_dies_again_and_again_is_given_up(shelf):
@@ -230,10 +240,27 @@ async def test_a_dataset_over_which_the_inspector_dies_again_and_again_is_given_
 
 async def test_rows_and_content_can_be_looked_at(shelf):
     added = await shelf.service.add_rows([{"text": "é"}], NewDataset(user="alice", name="rows"))
-    assert (await shelf.service.content(added.id)).read_text() == '{"text": "é"}\n'
+    assert await shelf.content(added.id) == '{"text": "é"}\n'.encode()
     shelf.inspector.may.set()
     await shelf.service.wait("rows", 5)
     assert await shelf.service.preview("rows", 1) == [{"text": '{"text": "é"}\n'}]
+
+
+async def test_content_is_found_though_its_check_gives_it_another_name_meanwhile(
+    shelf, monkeypatch
+):
+    added = await shelf.add(b"old", name="rows")
+    get = shelf.service.get
+
+    async def get_and_have_it_checked(key: str) -> DatasetVersion:
+        found = await get(key)
+        shelf.inspector.may.set()
+        while shelf.files.incoming(added.id).exists():
+            await asyncio.sleep(0.005)
+        return found
+
+    monkeypatch.setattr(shelf.service, "get", get_and_have_it_checked)
+    assert await shelf.content(added.id) == b"old"
 
 
 async def test_rows_that_are_deleted_while_their_reader_starts_are_not_found(shelf, monkeypatch):

@@ -232,10 +232,10 @@ async def download_dataset(key: Key, daemon: Daemon, caller: Caller) -> Response
     """For its owner and admins unless it is public. Its ETag is its hash."""
     found = await daemon.datasets.get(key)
     require_readable(found, caller, f"the content of dataset {found.label}")
-    path = await daemon.datasets.content(found.id)
+    file = await daemon.datasets.content(found.id)
     headers = {"etag": f'"{found.sha256}"'} if found.sha256 else {}
     headers["content-disposition"] = disposition(found.filename or f"{found.name}.jsonl")
-    return HeldFile(path, headers, lambda: DatasetNotFound(f"dataset {found.label} was deleted"))
+    return HeldFile(file, headers)
 
 
 @router.delete(

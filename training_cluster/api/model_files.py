@@ -62,9 +62,8 @@ async def download_file(
     key: ModelKey, file: FileName, daemon: Daemon, caller: Caller
 ) -> FileResponse:
     """As the trainer wrote it. With `Range` a part of it: a download that broke goes on so."""
-    path = await daemon.models.file(key, file, caller)
-    headers = {"Content-Disposition": disposition(file)}
-    return HeldFile(path, headers, lambda: Pruned(f"model {key!r} was deleted"))
+    opened = await daemon.models.file(key, file, caller)
+    return HeldFile(opened, {"Content-Disposition": disposition(file)})
 
 
 @router.get(

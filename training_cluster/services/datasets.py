@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from training_cluster.crash_points import crash_point
 from training_cluster.domain.dataset import (
@@ -263,16 +264,23 @@ class Datasets:
         self.tell()
         return found
 
-    async def content(self, key: str) -> Path:
-        """The file as it came. Raises DatasetNotFound, and DatasetNotReady while it is fetched
-        from elsewhere."""
+    async def content(self, key: str) -> IO[bytes]:
+        """The file as it came, opened for whoever closes it. Raises DatasetNotFound, and
+        DatasetNotReady while it is fetched from elsewhere."""
         found = await self.get(key)
-        name = found.original
-        path = self._files.stored(name) if name else self._files.incoming(found.id)
-        fetched = name or found.origin in (DatasetOrigin.UPLOAD, DatasetOrigin.ROWS)
-        if not fetched or not await asyncio.to_thread(path.exists):
-            raise DatasetNotReady(f"the content of dataset {found.label} is not there yet")
-        return path
+        for _ in range(2):  # its check may give it another name meanwhile
+            if path := self._place(found):
+                with contextlib.suppress(FileNotFoundError):
+                    return await asyncio.to_thread(path.open, "rb")
+            found = await self.get(found.id)
+        raise DatasetNotReady(f"the content of dataset {found.label} is not there yet")
+
+    def _place(self, found: DatasetVersion) -> Path | None:
+        """Where the file lies that came; None before one has."""
+        if found.original:
+            return self._files.stored(found.original)
+        came = found.origin in (DatasetOrigin.UPLOAD, DatasetOrigin.ROWS)
+        return self._files.incoming(found.id) if came else None
 
     async def preview(self, key: str, most: int) -> Sequence[Mapping[str, Any]]:
         """The first rows that are trained on. Raises DatasetNotFound and DatasetNotReady."""

@@ -45,12 +45,15 @@ def files_of(model: Model) -> dict[str, int]:
     return found
 
 
-def file_of(model: Model, name: str) -> Path:
-    """One file. Raises NotFound."""
+def file_of(model: Model, name: str) -> FileIO:
+    """One file, opened. Raises NotFound, and Pruned when it is gone."""
     if name not in files_of(model):
         hint = "GET /models/{key} lists them"
         raise NotFound(f"model {model.key} has no file {name!r}", hint=hint)
-    return Path(model.path) / name
+    try:
+        return _open(Path(model.path) / name)
+    except FileNotFoundError:
+        raise Pruned(f"the files of model {model.key} are gone") from None
 
 
 def card_of(model: Model) -> str:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any
 
 import structlog
 
@@ -59,8 +59,8 @@ class Models:
         model = await self.usable(key, by)
         return await asyncio.to_thread(archive_of, model)
 
-    async def file(self, key: str, name: str, by: Principal) -> Path:
-        """Where one file of a model lies. Raises NotFound."""
+    async def file(self, key: str, name: str, by: Principal) -> IO[bytes]:
+        """One file of a model, opened for whoever closes it. Raises NotFound."""
         model = await self.usable(key, by)
         return await asyncio.to_thread(file_of, model, name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import IO
 
 from training_cluster.domain.dataset import DatasetState, DatasetVersion, NewDataset
 from training_cluster.domain.dataset_errors import DatasetNotFound
@@ -56,7 +56,8 @@ async def paired(
         purpose=PURPOSE,
         request=DialectRequest(dialect, {"training": training.id, "validation": validation.id}),
     )
-    return await datasets.receive(_read(await datasets.content(training.id)), new)
+    with await datasets.content(training.id) as file:
+        return await datasets.receive(_read(file), new)
 
 
 def _refuse_what_cannot_be(
@@ -79,7 +80,6 @@ def _name(training: DatasetVersion, validation: DatasetVersion) -> str:
     return f"{training.name[:40]}-pair-{both[:12]}"
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while data := await asyncio.to_thread(file.read, _PIECE_BYTES):
-            yield data
+async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while data := await asyncio.to_thread(file.read, _PIECE_BYTES):
+        yield data

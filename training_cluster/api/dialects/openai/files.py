@@ -183,9 +183,9 @@ async def get_content(file_id: FileId, daemon: Daemon, caller: Caller) -> Respon
         return StreamingResponse(results.content(daemon.curves, job), media_type="text/csv")
     found = await _find(file_id, daemon)
     require_readable(found, caller, f"the content of file {names.file_id(found.id)}")
-    path = await daemon.datasets.content(found.id)
+    file = await daemon.datasets.content(found.id)
     headers = {"content-disposition": disposition(found.filename or f"{found.name}.jsonl")}
-    return HeldFile(path, headers, lambda: _missing(file_id))
+    return HeldFile(file, headers)
 
 
 @router.delete(
