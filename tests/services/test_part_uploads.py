@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from tests.fakes import FakeClock
 from training_cluster.domain.dataset import NewDataset
 from training_cluster.domain.dataset_errors import UploadNotFound
 from training_cluster.domain.errors import InvalidRequest, WrongState
+from training_cluster.services import part_uploads
 from training_cluster.services.part_uploads import KEPT_SECONDS, PartUploads
 
 
@@ -129,3 +131,42 @@ async def test_more_than_was_announced_does_not_fill_the_disk(tmp_path, received
         await add(service, announced, b"x" * (1 << 20))
     with pytest.raises(InvalidRequest, match="100 were announced"):
         await service.open_part(announced)
+
+
+async def test_parts_may_come_at_the_same_time(tmp_path, received, monkeypatch):
+    service = uploads(tmp_path, received)
+    announced = await service.announce("alice", "a.jsonl", "fine-tune", 6)
+    other = await service.open_part(announced)
+    await other.write(b"abc")
+    look = os.scandir
+
+    def look_and_name(place):
+        found = list(look(place))
+        other.path.replace(other.path.with_suffix(".kept"))
+        return found
+
+    monkeypatch.setattr(os, "scandir", look_and_name)
+    incoming = await service.open_part(announced)
+    assert incoming.path.exists()
+    for each in (incoming, other):
+        await service.drop(each)
+
+
+@pytest.mark.parametrize("when", ["before a part", "within a part", "while it is completed"])
+async def test_an_upload_that_is_cancelled_meanwhile_is_not_found(tmp_path, received, when):
+    service, new = uploads(tmp_path, received), NewDataset(user="alice")
+    announced = await service.announce("alice", "a.jsonl", "fine-tune", 3)
+    part = await add(service, announced, b"abc")
+    incoming = await service.open_part(announced)
+    await incoming.write(b"def")
+    await service.cancel(announced)
+    steps = {
+        "before a part": lambda: service.open_part(announced),
+        "within a part": lambda: service.keep(incoming),
+        "while it is completed": lambda: received.receive(
+            part_uploads._read_all([tmp_path / "uploads" / announced.id / part], None), new, "x"
+        ),
+    }
+    with pytest.raises(UploadNotFound, match="cancelled"):
+        await steps[when]()
+    await service.drop(incoming)

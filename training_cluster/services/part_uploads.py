@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from training_cluster.domain.dataset import DatasetVersion, NewDataset
 from training_cluster.domain.dataset_errors import UploadNotFound
@@ -119,23 +120,27 @@ class PartUploads:
             return None
 
     async def open_part(self, upload: PartUpload) -> Incoming:
-        """A file for one part, to be given to `keep` or `drop`. Raises StorageFull, and
-        InvalidRequest once twice as much has come as was announced."""
+        """A file for one part, to be given to `keep` or `drop`. Raises StorageFull, InvalidRequest
+        once twice as much has come as was announced, and UploadNotFound."""
         self._disk.require_room()
-        come = await asyncio.to_thread(_size, self._folder / upload.id)
-        if come > 2 * upload.bytes + _PIECE_BYTES:
-            raise _refusal("data", f"{come} bytes have come, {upload.bytes} were announced")
-        name = new_job_id(self._clock.now())
-        incoming = Incoming(self._folder / upload.id / f"{name}.half")
-        await incoming.open()
+        place = self._folder / upload.id
+        with _or_gone(place):
+            come = await asyncio.to_thread(_size, place)
+            if come > 2 * upload.bytes + _PIECE_BYTES:
+                raise _refusal("data", f"{come} bytes have come, {upload.bytes} were announced")
+            name = new_job_id(self._clock.now())
+            incoming = Incoming(place / f"{name}.half", self._disk.require_bytes)
+            await incoming.open()
         return incoming
 
     async def keep(self, incoming: Incoming) -> str:
-        """Make a part of what was written; returns its id. Durable when this returns."""
+        """Make a part of what was written; returns its id. Durable when this returns. Raises
+        UploadNotFound when the upload was cancelled meanwhile."""
         await incoming.finish()
         await incoming.close()
         part = incoming.path.with_suffix("")
-        await asyncio.to_thread(os.replace, incoming.path, part)
+        with _or_gone(part.parent):
+            await asyncio.to_thread(os.replace, incoming.path, part)
         return part.name
 
     async def drop(self, incoming: Incoming) -> None:
@@ -152,7 +157,8 @@ class PartUploads:
         async with self._completing.setdefault(upload.id, asyncio.Lock()):
             made = await self._datasets.ever(upload.id)
             if made is None:
-                parts = await asyncio.to_thread(self._parts, upload, part_ids)
+                with _or_gone(self._folder / upload.id):
+                    parts = await asyncio.to_thread(self._parts, upload, part_ids)
                 made = await self._datasets.receive(_read_all(parts, md5), new, upload.id)
             await asyncio.to_thread(self._drop_parts, upload)
         self._completing.pop(upload.id, None)
@@ -161,9 +167,10 @@ class PartUploads:
         return made
 
     def _drop_parts(self, upload: PartUpload) -> None:
-        for path in (self._folder / upload.id).iterdir():
-            if path.name != _ANNOUNCED:
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # cancelled just now
+            for path in (self._folder / upload.id).iterdir():
+                if path.name != _ANNOUNCED:
+                    path.unlink(missing_ok=True)
 
     async def cancel(self, upload: PartUpload) -> None:
         """Throw away what has come."""
@@ -189,25 +196,41 @@ class PartUploads:
                     shutil.rmtree(place, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _or_gone(place: Path) -> Iterator[None]:
+    """Take a file that is missing for an upload that was cancelled meanwhile."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UploadNotFound(f"upload {place.name!r} was cancelled") from None
+
+
 def _size(place: Path) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(place))
+    """Bytes of all that lies there; other parts come, and get their names, meanwhile."""
+    size = 0
+    for entry in os.scandir(place):
+        with contextlib.suppress(FileNotFoundError):
+            size += entry.stat().st_size
+    return size
 
 
 async def _read_all(parts: Sequence[Path], md5: str | None) -> AsyncIterator[bytes]:
     """The content of the parts. Raises InvalidRequest at its end if its MD5 is another."""
     digest = hashlib.md5(usedforsecurity=False)
     for path in parts:
-        with await asyncio.to_thread(path.open, "rb") as file:
-
-            def read() -> bytes:
-                data = file.read(_PIECE_BYTES)
-                digest.update(data)
-                return data
-
-            while data := await asyncio.to_thread(read):
+        with _or_gone(path.parent):
+            file = await asyncio.to_thread(path.open, "rb")
+        with file:
+            while data := await asyncio.to_thread(_piece, file, digest):
                 yield data
     if md5 is not None and digest.hexdigest() != md5.lower():
         raise _refusal("md5", f"the parts have the MD5 {digest.hexdigest()}")
+
+
+def _piece(file: IO[bytes], digest: hashlib._Hash) -> bytes:
+    data = file.read(_PIECE_BYTES)
+    digest.update(data)
+    return data
 
 
 def _refusal(field: str, message: str) -> InvalidRequest:
