@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import pytest
 
-# by what they took in one run on two cores; where it ran otherwise nothing but time is lost
+# by what they took in one run of three workers on two cores; elsewhere nothing but time is lost
 LONGEST = (
     "adapters/test_llamafactory_real.py",
+    "adapters/test_tracker_worker_mlflow.py",
+    "adapters/test_trackers.py",
     "acceptance/test_kills.py",
     "acceptance/test_resumed_training.py",
     "acceptance/test_real_training.py",
     "api/test_schema.py",
     "acceptance/test_trackers_killed.py",
+    "adapters/test_wandb_online.py",
     "adapters/test_llamafactory_kinds_real.py",
     "clients/test_openai_real.py",
     "api/test_access_matrix.py",
