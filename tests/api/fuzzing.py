@@ -47,7 +47,10 @@ class Answers:
                 self.broken.append((name, status, data[:600]))
 
     def __str__(self) -> str:
-        kinds = Counter(f"{status // 100}xx" for status in self.statuses.elements())
+        kinds = Counter(
+            "Lamini's 594" if status in SAID else f"{status // 100}xx"
+            for status in self.statuses.elements()
+        )
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         return f"{self.sent} cases, {len(self.broken)} answers >= 500 ({told})"
 
