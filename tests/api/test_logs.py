@@ -17,6 +17,8 @@ import httpx2
 import pytest
 
 from tests.daemon_process import DaemonProcess, eventually, running_daemon, trainer
+from training_cluster.api import logs
+from training_cluster.services import log_files
 from training_cluster.services.log_text import readable
 
 
@@ -154,6 +156,19 @@ def test_a_range_outside_the_log_is_refused_with_its_size(finished, asked: str) 
     assert response.status_code == 416
     assert response.json()["code"] == "range_not_satisfiable"
     assert response.headers["Content-Range"] == f"bytes */{len(raw_log(*finished))}"
+
+
+async def test_a_range_of_a_log_that_is_removed_meanwhile_comes_whole(tmp_path: Path) -> None:
+    path, held = tmp_path / "trainer.log", contextlib.ExitStack()
+    content = os.urandom(3 * logs._BLOCK)
+    path.write_bytes(content)
+    file = held.enter_context(log_files.opened(path))
+    assert file is not None
+    blocks = logs._blocks(file, held, 5, len(content) - 5)
+    received = [await anext(blocks)]
+    path.unlink()
+    received += [block async for block in blocks]
+    assert b"".join(received) == content[5:-5]
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,20 @@ def growth(daemon: DaemonProcess, model: Model, digest: str) -> tuple[float, flo
     return (most - before) / MIB, count / MIB / (time.monotonic() - began)
 
 
+def test_a_model_that_is_deleted_while_it_is_downloaded_comes_whole(daemon):
+    weights = b"\x10\0\0\0\0\0\0\0" + os.urandom(24 * MIB)
+    model = a_model(daemon, name="going", files={**FILES, "adapter_model.safetensors": weights})
+    with daemon.client.stream("GET", f"/models/{model.key}/download") as response:
+        pieces = response.iter_bytes(MIB)
+        received = [next(pieces)]
+        assert daemon.client.delete(f"/models/{model.key}").status_code == 200
+        assert not Path(model.path).exists()
+        received += pieces
+    archive = zipfile.ZipFile(io.BytesIO(b"".join(received)))
+    assert archive.testzip() is None
+    assert archive.read(f"going-{model.version}/adapter_model.safetensors") == weights
+
+
 def test_a_download_does_not_grow_the_daemon(daemon):
     more, _ = growth(daemon, *big(daemon, 48))
     assert more < 24, f"grew by {more:.1f} MiB"

@@ -300,6 +300,37 @@ async def test_a_job_waits_while_its_dataset_is_checked_and_then_trains_on_exact
     assert job.disk_bytes > 0, "its need was looked at once it could be known"
 
 
+async def test_a_job_whose_dataset_is_deleted_while_it_is_looked_at_is_refused(shelf, monkeypatch):
+    await shelf.ready(name="faq")
+    choice = shelf.household.choice
+    choose = choice.choose
+
+    async def choose_then_lose(*asked):
+        chosen = await choose(*asked)
+        await shelf.service.delete("faq", ALICE)
+        return chosen
+
+    monkeypatch.setattr(choice, "choose", choose_then_lose)
+    with pytest.raises(UnknownDataset, match=r"faq@v1\.0 was deleted"):
+        await shelf.household.submit(dataset_version="faq")
+
+
+async def test_a_dataset_whose_validation_is_deleted_while_it_is_checked_says_so(shelf):
+    rows = await shelf.ready(b"held out", name="eval")
+    inspect = shelf.inspector.inspect
+
+    async def inspect_then_lose(task):
+        found = await inspect(task)
+        await shelf.service.delete(rows.id, ALICE)
+        return found
+
+    shelf.inspector.inspect = inspect_then_lose
+    found = await shelf.ready(b"rows", name="faq", validation=rows.id)
+    assert found.state is DatasetState.INVALID
+    assert found.error == "eval@v1.0, which validates it, was deleted"
+    assert shelf.on_disk() == set()
+
+
 async def test_a_waiting_job_keeps_no_device_from_those_behind_it(shelf):
     await shelf.add(name="faq")
     waiting = await shelf.household.submit(dataset_version="faq")

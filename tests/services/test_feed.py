@@ -17,7 +17,7 @@ from training_cluster.services import feed as feed_module
 from training_cluster.services.feed import Feed, Item, Page
 from training_cluster.services.history import History, Over
 from training_cluster.services.news import News
-from training_cluster.store import events, jobs, metric_lines
+from training_cluster.store import events, jobs, metric_lines, pruning
 from training_cluster.store.database import Database
 from training_cluster.store.metric_lines import NewLine
 
@@ -154,6 +154,19 @@ async def test_a_stream_that_is_broken_off_never_says_that_it_is_over(room):
     room.news.close()
     told += [item async for item in stream]
     assert len(told) < 1000
+    assert not any(isinstance(item, Over) for item in told)
+
+
+async def test_the_stream_of_a_job_that_is_removed_breaks_off(room, monkeypatch):
+    monkeypatch.setattr(feed_module, "_PAGE", 5)
+    job = await room.job()
+    await room.log(job, *range(20))
+    stream = room.history.follow_lines(job, 0)
+    told = [await anext(stream)]
+    await room.end(job)
+    await room.database.write(lambda c: pruning.remove_job(c, job.number))
+    told += [item async for item in stream]
+    assert len(told) < 20
     assert not any(isinstance(item, Over) for item in told)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.factories import ALICE
-from tests.services.test_datasets import Shelf, shelf
-from training_cluster.domain.dataset import NewDataset
+from tests.services.test_datasets import Shelf, shelf, stream
+from training_cluster.domain.dataset import DatasetState, NewDataset
 from training_cluster.domain.dataset_errors import DatasetInUse, DatasetNotFound, DatasetNotReady
 from training_cluster.domain.errors import InvalidRequest, UnknownDataset
 from training_cluster.domain.prune import PruneKind
 from training_cluster.services.handed_in import HandedIn
-from training_cluster.services.uploads import Uploads
+from training_cluster.services.uploads import WHOLE, Uploads
 from training_cluster.store import events
 
 __all__ = ["shelf"]
@@ -164,3 +164,21 @@ async def test_uploads_that_broke_off_are_listed_and_pruned(shelf):
     assert (item.name, item.bytes) == ("a.jsonl", 4)
     assert await attic.prune(PruneKind.UPLOADS) == [True]
     assert shelf.on_disk() == set()
+
+
+async def test_an_upload_that_comes_to_its_end_while_it_is_cancelled_stays(shelf, monkeypatch):
+    attic = Attic(shelf)
+    issued = await attic.uploads.create(NewDataset(user="alice", name="faq"), ALICE, 4)
+    get = attic.uploads.get
+
+    async def get_then_receive(upload_id):
+        found = await get(upload_id)
+        monkeypatch.setattr(attic.uploads, "get", get)
+        await attic.uploads.receive(upload_id, WHOLE, stream(b"rows"))
+        return found
+
+    monkeypatch.setattr(attic.uploads, "get", get_then_receive)
+    await attic.uploads.cancel(issued.upload.id)
+    shelf.inspector.may.set()
+    assert (await shelf.service.wait("faq", 5)).state is DatasetState.READY
+    assert await shelf.content("faq") == b"rows"

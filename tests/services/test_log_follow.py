@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import NOW
+from training_cluster.domain.errors import JobNotFound
 from training_cluster.domain.job import Attempt, AttemptRef, Job, JobState, Outcome
 from training_cluster.domain.spec import JobSpec
 from training_cluster.services import log_follow
@@ -304,6 +305,18 @@ async def test_a_store_that_is_away_only_delays_the_end(story, read) -> None:
     story.failure = None
     story.end(JobState.COMPLETED)
     assert await reader.ended() == "meanwhile\n"
+
+
+async def test_the_streams_of_a_job_that_is_removed_end_without_an_end(story, follow, read) -> None:
+    story.begin()
+    story.write(b"one\n")
+    running, waiting = read(), read(attempt=2)
+    await until(lambda: running.text == "one\n")
+    story.failure = JobNotFound("there is no job 1")
+    assert await running.ended() == "one\n"
+    await waiting.ended()
+    assert not running.of(PieceKind.END) + waiting.of(PieceKind.END)
+    await until(lambda: follow.followers == 0)
 
 
 async def test_closing_ends_every_stream_and_leaves_no_task(story, follow, read) -> None:

@@ -1,4 +1,4 @@
-"""saving.py with as many steps as the job asks for, and kinds.py at once for jobs of other kinds.
+"""saving.py with as many steps as the job asks for, or 8; kinds.py at once for other kinds of jobs.
 
 usage: asked.py SECONDS_PER_STEP SAVE_EVERY train|export|evaluate|download CONFIG
 """
@@ -11,7 +11,7 @@ import sys
 kind, config = sys.argv[-2:]
 if kind == "train":
     with open(config) as file:
-        sys.argv.insert(1, str(json.load(file)["max_steps"]))
+        sys.argv.insert(1, str(json.load(file).get("max_steps", 8)))
 else:
     sys.argv[1:] = [os.getcwd(), "0", kind, config]
 program = "saving.py" if kind == "train" else "kinds.py"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -236,11 +236,16 @@ def _is_range(wanted: re.Match[str]) -> bool:
 async def _range(
     attempt: Attempt | None, wanted: re.Match[str], headers: dict[str, str]
 ) -> Response:
-    size = 0 if attempt is None else await asyncio.to_thread(log_files.size_of, _path(attempt))
+    held = ExitStack()
+    file = None
+    if attempt is not None:
+        file = await asyncio.to_thread(held.enter_context, log_files.opened(_path(attempt)))
+    size = 0 if file is None else file.size
     first, last, suffix = wanted.groups()
     start = int(first) if first else max(0, size - int(suffix))
     end = min(int(last) + 1, size) if last else size
-    if attempt is None or start >= end:
+    if file is None or start >= end:
+        held.close()
         unknown = {**headers, "Content-Range": f"bytes */{size}"}
         raise HTTPException(416, f"the log has {size} bytes", unknown)
     headers = {
@@ -249,16 +254,20 @@ async def _range(
         "Content-Length": str(end - start),
         "X-Next-Offset": str(end),
     }
-    return StreamingResponse(_blocks(_path(attempt), start, end), 206, headers, _TEXT)
+    return StreamingResponse(_blocks(file, held, start, end), 206, headers, _TEXT)
 
 
-async def _blocks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-    while start < end:
-        length = min(_BLOCK, end - start)
-        data, start = await asyncio.to_thread(log_files.read_raw, path, start, length)
-        if not data:  # shorter than it was
-            return
-        yield data
+async def _blocks(
+    file: log_files.LogFile, held: ExitStack, start: int, end: int
+) -> AsyncIterator[bytes]:
+    """Read on from the open file: it may be removed meanwhile."""
+    with held:
+        while start < end:
+            data = await asyncio.to_thread(file.read, start, min(_BLOCK, end - start))
+            if not data:  # shorter than it was
+                return
+            start += len(data)
+            yield data
 
 
 # -- following

@@ -10,18 +10,31 @@ from training_cluster.domain.errors import (
     IdempotencyMismatch,
     InvalidRequest,
     JobNotFound,
+    UnknownDataset,
 )
 from training_cluster.services.starting_models import require_standing
-from training_cluster.store import jobs
+from training_cluster.store import datasets, jobs
 from training_cluster.store.jobs import NewJob
 
 
 def insert(connection: sqlite3.Connection, new: NewJob) -> None:
     """Store a job with the ids of those it depends on. Raises InvalidRequest for one that is not
-    there, ModelNotAllowed when the model it starts from is not there any more."""
+    there, ModelNotAllowed and UnknownDataset when the model it starts from, or its dataset, is not
+    there any more."""
     require_standing(connection, new.spec)
+    _require_dataset(connection, new)
     spec = replace(new.spec, depends_on=_resolve(connection, new.spec.depends_on))
     jobs.insert(connection, replace(new, spec=spec))
+
+
+def _require_dataset(connection: sqlite3.Connection, new: NewJob) -> None:
+    if new.dataset_id is None:
+        return
+    found = datasets.ever(connection, new.dataset_id)
+    if found is None or found.deleted_at is not None:
+        message = f"the dataset {new.spec.dataset_version} was deleted"
+        problem = FieldProblem("dataset_version", message, "a dataset that is there")
+        raise UnknownDataset(message, problems=(problem,), hint="GET /datasets lists them")
 
 
 def known_job(connection: sqlite3.Connection, new: NewJob) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training_cluster.domain.errors import TrainingClusterError
 from training_cluster.domain.hub import name_of
-from training_cluster.domain.job import Job
+from training_cluster.domain.job import FINISHED, Job
 from training_cluster.domain.principal import Principal
 from training_cluster.domain.spec import DOWNLOAD, JobSpec
 from training_cluster.services.download_tokens import DownloadTokens
@@ -100,6 +100,8 @@ class BaseModels:
             raise
         if ref is not None:
             self._tokens.belongs(ref, made.job.id)
+            if (await self._jobs.get(made.job.id)).job.state in FINISHED:
+                self._tokens.forget(ref)  # nobody came to take it back when it ended
         return made
 
 
@@ -159,7 +161,14 @@ def _snapshot(folder: Path) -> Path | None:
     except (OSError, ValueError):
         pass
     known = _folders(folder / "snapshots")
-    return max(known, key=lambda path: path.stat().st_mtime, default=None)
+    return max(known, key=_changed_at, default=None)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # it was removed just now
+        return 0.0
 
 
 def _sizes(folder: Path) -> dict[str, int]:

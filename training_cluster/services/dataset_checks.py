@@ -138,7 +138,10 @@ class DatasetChecks(Loop):
         if task.tokenizer is None and version.asked.model:
             found = _without_tokens(found, version.asked.model)
         async with self._files.changing:
-            await asyncio.to_thread(self._publish, task, findings)
+            if other is not None and await self._was_deleted(other):
+                found = replace(version, error=f"{other.label}, which validates it, was deleted")
+            else:
+                await asyncio.to_thread(self._publish, task, findings)
             crash_point("dataset.published")
             await self._store(found)
         await asyncio.to_thread(self._files.forget, version.id)
@@ -176,6 +179,10 @@ class DatasetChecks(Loop):
         if not isinstance(key, str):
             return None
         return await self._database.read(lambda c: datasets.ever(c, key))
+
+    async def _was_deleted(self, other: DatasetVersion) -> bool:
+        now = await self._database.read(lambda c: datasets.ever(c, other.id))
+        return now is None or now.deleted_at is not None
 
     def _described(self, version: DatasetVersion) -> InspectionTask:
         asked = version.asked

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from training_cluster.domain.disclosure import event_for
+from training_cluster.domain.errors import JobNotFound
 from training_cluster.domain.event import Event, EventType
 from training_cluster.domain.job import FINISHED, Job, JobState
 from training_cluster.domain.metric import MetricLine
@@ -133,13 +134,14 @@ def _disclosed(found: list[Event], by: Principal) -> list[Event]:
 
 
 async def _told(feed: Feed[T], topic: str, after: int, load: _Load[T]) -> Told[T]:
-    async with aclosing(feed.follow(topic, after, load)) as found:
-        async for item in found:
-            yield item
-            after = after if item is None else item.sequence
-    if load.status is None:
-        return
-    # a feed that was closed breaks streams off in the middle
-    rest = await load(after, 1)
-    if rest.over and not rest.items:
-        yield Over(load.status)
+    with suppress(JobNotFound):  # removed meanwhile: broken off, and not found from then on
+        async with aclosing(feed.follow(topic, after, load)) as found:
+            async for item in found:
+                yield item
+                after = after if item is None else item.sequence
+        if load.status is None:
+            return
+        # a feed that was closed breaks streams off in the middle
+        rest = await load(after, 1)
+        if rest.over and not rest.items:
+            yield Over(load.status)

@@ -62,18 +62,19 @@ class Incoming:
 
     async def close(self) -> None:
         """Let go of the file, written or not. May be called twice."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if (writing := self._writing) is not None:
             await asyncio.wait({writing})
+            self._writing = None
             writing.exception()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     async def _flush(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
+        if (writing := self._writing) is not None:
+            # who is cancelled here leaves it to whoever flushes or closes next: its thread goes on
+            await asyncio.shield(writing)
+            self._writing = None
         pieces, self._pending, self._pending_bytes = self._pending, [], 0
         if pieces:
             self._writing = asyncio.create_task(asyncio.to_thread(self._write, pieces))

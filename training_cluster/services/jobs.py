@@ -323,10 +323,8 @@ class Jobs(JobControl):
 
 
 def _fingerprint(submission: Submission) -> str | None:
-    """What is compared when its key comes again; None for one without a key."""
     if submission.idempotency_key is None:
         return None
-    text = submission.spec.to_json() + submission.strategy.value
-    if submission.request is not None:
-        text += submission.request.to_json()
+    remembered = submission.request.to_json() if submission.request else ""
+    text = submission.spec.to_json() + submission.strategy.value + remembered
     return hashlib.sha256(text.encode()).hexdigest()

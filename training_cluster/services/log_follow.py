@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from training_cluster.domain.errors import JobNotFound
 from training_cluster.domain.job import FINISHED, Attempt
 from training_cluster.services.jobs import Overview
 from training_cluster.services.log_files import LOG_NAME, read_text, tail_start
@@ -85,7 +86,7 @@ class LogFollow:
     ) -> AsyncGenerator[LogPiece | None, None]:
         """Everything from `start` on until the job has ended; None when nothing came for a while.
 
-        Ends early when this is closed."""
+        Ends early when this is closed, or the job is removed."""
         # a job that is tried again after its end is followed apart from those who saw it end
         key, number = (overview.job.id, overview.job.counts_after), start.attempt
         with _using(self._jobs, key, lambda: _Watch(overview, self._look)) as job:
@@ -98,7 +99,8 @@ class LogFollow:
                         yield piece
                     number, start = attempt.ref.number + 1, Start()
                 elif job.is_finished:
-                    yield LogPiece(PieceKind.END, 0, 0, job.overview.job.state.value)
+                    if not job.is_gone:
+                        yield LogPiece(PieceKind.END, 0, 0, job.overview.job.state.value)
                     return
                 elif not await job.bell.wait(self._idle_seconds):
                     yield None
@@ -140,11 +142,13 @@ class _Watch:
     def __init__(self, overview: Overview, look: Look) -> None:
         self.overview = overview
         self.bell = Bell()
+        self.is_gone = False
         self._look = look
 
     @property
     def is_finished(self) -> bool:
-        return self.overview.job.state in FINISHED
+        """Whether nothing more comes: the job has ended, or was removed since it has."""
+        return self.is_gone or self.overview.job.state in FINISHED
 
     def is_over(self, number: int) -> bool:
         """Whether an attempt has ended."""
@@ -163,7 +167,11 @@ class _Watch:
         """Look until the job has ended."""
         while not self.is_finished:
             await asyncio.sleep(_LOOK_SECONDS)
-            before, self.overview = self.overview, await self._look(self.overview.job.id)
+            before = self.overview
+            try:
+                self.overview = await self._look(before.job.id)
+            except JobNotFound:
+                self.is_gone = True
             if self.is_finished or len(self.overview.attempts) > len(before.attempts):
                 self.bell.ring()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -50,10 +50,7 @@ def file_of(model: Model, name: str) -> FileIO:
     if name not in files_of(model):
         hint = "GET /models/{key} lists them"
         raise NotFound(f"model {model.key} has no file {name!r}", hint=hint)
-    try:
-        return _open(Path(model.path) / name)
-    except FileNotFoundError:
-        raise Pruned(f"the files of model {model.key} are gone") from None
+    return _open_of(model, name)
 
 
 def card_of(model: Model) -> str:
@@ -70,14 +67,14 @@ def archive_of(model: Model) -> Archive:
     """All files in one folder, with the card in place of the trainer's own."""
     import zipstream  # most daemons never hand out a model
 
-    folder, sizes = Path(model.path), files_of(model)
+    sizes = files_of(model)
     title = f"{model.name}-{model.version}"
     packed = zipstream.ZipStream(sized=True)
     packed.add(card_of(model), f"{title}/{CARD_NAME}")
-    for name, size in sizes.items():
-        if name != CARD_NAME:
-            packed.add(_read(folder / name, size), f"{title}/{name}", size=size)
-    return Archive(f"{title}.zip", len(packed), iter(packed))
+    opened = {name: _open_of(model, name) for name in sizes if name != CARD_NAME}
+    for name, file in opened.items():
+        packed.add(_read(file, sizes[name]), f"{title}/{name}", size=sizes[name])
+    return Archive(f"{title}.zip", len(packed), _closing(packed, opened.values()))
 
 
 def _look(path: Path) -> os.stat_result | None:
@@ -93,13 +90,28 @@ def _open(path: Path) -> FileIO:
     return FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
 
 
-def _read(path: Path, size: int) -> Iterator[bytes]:
+def _open_of(model: Model, name: str) -> FileIO:
+    try:
+        return _open(Path(model.path) / name)
+    except FileNotFoundError:
+        raise Pruned(f"the files of model {model.key} are gone") from None
+
+
+def _read(file: FileIO, size: int) -> Iterator[bytes]:
     """So many bytes of a file. Raises OSError when it has become shorter."""
-    with _open(path) as file:
-        left = size
-        while left:
-            chunk = file.read(min(_CHUNK_BYTES, left))
-            if not chunk:
-                raise OSError(f"{path} ended early")
-            left -= len(chunk)
-            yield chunk
+    left = size
+    while left:
+        chunk = file.read(min(_CHUNK_BYTES, left))
+        if not chunk:
+            raise OSError("a file of the model ended early")
+        left -= len(chunk)
+        yield chunk
+
+
+def _closing(chunks: Iterable[bytes], files: Iterable[FileIO]) -> Iterator[bytes]:
+    """A download comes whole though the model is deleted meanwhile: its files stay open."""
+    try:
+        yield from chunks
+    finally:
+        for file in files:
+            file.close()

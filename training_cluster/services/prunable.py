@@ -62,9 +62,16 @@ class Prunable:
         for name in _names(folder):
             run = _WANDB_RUN.fullmatch(name)
             path = folder / name
-            if run and run[1] in ended and path.is_dir() and path.lstat().st_mtime < before:
+            if run and run[1] in ended and _is_older(path, before):
                 relative = str(path.relative_to(self._state_dir))
                 yield PruneItem(kind=PruneKind.CACHES, path=relative, bytes=measure(path))
+
+
+def _is_older(folder: Path, before: float) -> bool:
+    try:
+        return folder.is_dir() and folder.lstat().st_mtime < before
+    except OSError:  # somebody has removed it
+        return False
 
 
 def _spare_checkpoints(output: Path, job: FinishedJob) -> Iterator[Path]:

@@ -157,7 +157,7 @@ class Quarantines:
         now = self._clock.monotonic()
         proved = [
             uuid
-            for uuid, streak in self._streaks.items()
+            for uuid, streak in list(self._streaks.items())  # the store's thread takes some out
             if (quarantine := known.quarantined.get(uuid))
             and quarantine.cause.ends_by_itself
             and rules_of.is_proved(streak, self._rules, now)

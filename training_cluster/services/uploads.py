@@ -245,9 +245,10 @@ class Uploads(Loop):
     async def cancel(self, upload_id: str) -> None:
         """Give an upload up. Raises UploadNotFound. What has become a dataset stays one."""
         await self._take_over(upload_id)
-        found = await self.get(upload_id)
+        await self.get(upload_id)
         await self._database.write(lambda c: uploads.delete(c, upload_id))
-        if not found.done:
+        await self._take_over(upload_id)  # that of who came since, and may have come to its end
+        if await self._datasets.ever(upload_id) is None:
             await asyncio.to_thread(self._files.forget, upload_id)
 
     async def run_once(self) -> None:

@@ -13,6 +13,7 @@ from training_cluster.adapters.llamafactory.config import (
     finetuning_type,
     refuse_interpolations,
 )
+from training_cluster.adapters.llamafactory.disk_need import bytes_of
 from training_cluster.adapters.llamafactory.recipes import Recipe
 from training_cluster.domain.errors import FieldProblem, InvalidRequest
 from training_cluster.domain.spec import JobSpec
@@ -121,7 +122,7 @@ def _too_short_to_pack(spec: JobSpec, dataset: Dataset) -> Iterator[str]:
         return
     files = {"rows": dataset.train_file, "validation rows": dataset.validation_file}
     for what, file in files.items():
-        size = file.stat().st_size if file is not None and file.exists() else None
+        size = bytes_of(file)
         if size is not None and size < _BYTES_OF_A_TOKEN * spec.cutoff_len:
             yield (
                 f"all {what} together may have less than cutoff_len ({spec.cutoff_len}) tokens, "

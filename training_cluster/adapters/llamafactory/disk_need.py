@@ -124,8 +124,12 @@ def _bytes(folder: Path, pattern: str) -> int:
 
 
 def _dataset_bytes(dataset: Dataset) -> int:
-    total = 0
-    for file in (dataset.train_file, dataset.validation_file):
-        if file is not None and file.exists():
-            total += file.stat().st_size
-    return total
+    return sum(bytes_of(file) or 0 for file in (dataset.train_file, dataset.validation_file))
+
+
+def bytes_of(file: Path | None) -> int | None:
+    """The size of a file; None for one that is not there, or has just been deleted."""
+    try:
+        return None if file is None else file.stat().st_size
+    except OSError:
+        return None

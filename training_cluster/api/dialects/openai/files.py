@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -148,7 +149,10 @@ async def _results(daemon: Services, after: str | None, limit: int, order: Order
         if len(part) < _AT_ONCE:
             break
         before = part[-1].number
-    data = [await results.view(daemon.curves, job) for job in found[:limit]]
+    data = []
+    for job in found[:limit]:
+        with contextlib.suppress(JobNotFound):  # removed since the page was read
+            data.append(await results.view(daemon.curves, job))
     return file_views.page(data, more=len(found) > limit)
 
 
@@ -180,7 +184,7 @@ async def get_content(file_id: FileId, daemon: Daemon, caller: Caller) -> Respon
     """As it came; for its owner and admins unless it is public. Result files, CSV, are for all."""
     if names.job_of_results(file_id) is not None:
         job = await _job_of(file_id, daemon)
-        return StreamingResponse(results.content(daemon.curves, job), media_type="text/csv")
+        return StreamingResponse(await results.content(daemon.curves, job), media_type="text/csv")
     found = await _find(file_id, daemon)
     require_readable(found, caller, f"the content of file {names.file_id(found.id)}")
     file = await daemon.datasets.content(found.id)

@@ -21,9 +21,12 @@ _PAGE = 1000
 
 
 async def content(curves: Curves, job: Job) -> AsyncIterator[bytes]:
-    """The file, piece by piece."""
+    """The file, piece by piece. Raises JobNotFound before the first one."""
     measured = await curves.measured(job.id)
-    columns = metrics.columns(measured.names)
+    return _pieces(curves, job, metrics.columns(measured.names))
+
+
+async def _pieces(curves: Curves, job: Job, columns: Sequence[str]) -> AsyncIterator[bytes]:
     yield _text([columns])
     rows, after, is_last = _Rows(columns), 0, False
     while not is_last:
@@ -34,9 +37,9 @@ async def content(curves: Curves, job: Job) -> AsyncIterator[bytes]:
 
 
 async def view(curves: Curves, job: Job) -> dict[str, object]:
-    """The file as OpenAI's clients see it. Its size is counted by making it."""
+    """The file as OpenAI's clients see it. Its size is counted by making it. Raises JobNotFound."""
     size = 0
-    async for piece in content(curves, job):
+    async for piece in await content(curves, job):
         size += len(piece)
     return {
         "id": names.results_id(job),

@@ -116,7 +116,11 @@ async def _at_its_end(daemon: Services, job: Job, caller: Principal) -> AsyncIte
         if caller.token_id is not None and daemon.tokens.valid(caller.token_id) is None:
             return  # nothing more is told to who has only that
         yield b" "
-    yield pydantic_core.to_json(await _view(job.id, daemon, caller))
+    try:
+        ended = await _view(job.id, daemon, caller)
+    except JobNotFound:  # removed since then: as it was when it was asked for
+        ended = from_job(job, caller, model=None, waiting=None)
+    yield pydantic_core.to_json(ended)
 
 
 async def _until_over(
