@@ -19,6 +19,7 @@ _TOGETHER = 12
 _LISTENING_SECONDS = 0.3
 _REMEMBERED = 3  # of each kind: the fewer, the oftener two clients meet
 _FORGETTING = 0.25  # of one of them, when there is another: some live to be checked, or trained
+_PATIENCE_SECONDS = 120.0  # many may prune at once, one after another
 _PAUSE_SECONDS = 0.2  # at most, between two requests of a client
 # where an answer has the name of what was made, if neither in `id` nor in `<kind>_id`
 _NAMED = {"data": "dataset_id", "tuning": "job_id", "built": "dataset_id"}
@@ -197,7 +198,7 @@ class Race:
         left = iter(range(requests))
         weights = [_weight(ask) for ask in self._asks]
         async with httpx2.AsyncClient(
-            base_url=str(self._daemon.client.base_url), timeout=60, trust_env=False
+            base_url=str(self._daemon.client.base_url), timeout=_PATIENCE_SECONDS, trust_env=False
         ) as client:
 
             async def work() -> None:
@@ -212,10 +213,14 @@ class Race:
         if ask.body is not None:
             said["json"] = json.loads(self._filled(json.dumps(ask.body)))
         path = self._filled(ask.path)
-        if ask.path.endswith("/stream"):
-            answer = await _begin(client, path)
-        else:
-            answer = await client.request(ask.method, path, **said)
+        try:
+            if ask.path.endswith("/stream"):
+                answer = await _begin(client, path)
+            else:
+                answer = await client.request(ask.method, path, **said)
+        except httpx2.TransportError as error:
+            self.broken.append((f"{ask.method} {path}", 0, repr(error)))
+            return
         self.statuses[id(ask)].add(answer.status_code)
         if answer.status_code >= 500 and answer.status_code not in SAID:
             self.broken.append((f"{ask.method} {ask.path}", answer.status_code, answer.text[:300]))
