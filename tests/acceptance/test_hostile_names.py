@@ -44,6 +44,8 @@ OTHERS = ("tags", "overrides", "depends_on", "a field", "device", "description",
 FIELDS = sum(map(len, (LABELS, RUN_LABELS, NAMES, WORDS, PATHS, QUERIES, HEADERS, OTHERS)))
 # what a daemon looks at now and then, whoever says what; the harmless one may not live that long
 BY_THE_CLOCK = {"FOLDER/state/wandb/wandb", "/proc"}
+# every runner writes it, but for a trainer that has ended by then
+BY_CHANCE = {"FOLDER/state/jobs/JOB/attempt-N/pid.json"}
 HOOK = "http://127.0.66.1:9/"  # where nobody listens
 JSON = {"Content-Type": "application/json"}
 
@@ -188,7 +190,7 @@ def measure(tmp_path: Path, names: list[str], outside: Path) -> int:
         _finish(daemon)
     assert (beside(outside), _world()) == before, "nothing outside has changed"
     assert touched(hostile) - touched(harmless) <= BY_THE_CLOCK
-    assert tree(hostile) - tree(harmless) == set()
+    assert tree(hostile) - tree(harmless) <= BY_CHANCE
     everything = (hostile / "paths").read_text("utf-8", "surrogateescape").casefold()
     assert MARK not in everything
     assert str(outside) not in everything, "decoys stay unread"
