@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.factories import ALICE
@@ -167,18 +169,32 @@ async def test_uploads_that_broke_off_are_listed_and_pruned(shelf):
 
 
 async def test_an_upload_that_comes_to_its_end_while_it_is_cancelled_stays(shelf, monkeypatch):
-    attic = Attic(shelf)
+    attic, may_adopt = Attic(shelf), asyncio.Event()
     issued = await attic.uploads.create(NewDataset(user="alice", name="faq"), ALICE, 4)
-    get = attic.uploads.get
+    take_over, adopt = attic.uploads._take_over, shelf.service.adopt
+    came: list[asyncio.Task] = []
 
-    async def get_then_receive(upload_id):
-        found = await get(upload_id)
-        monkeypatch.setattr(attic.uploads, "get", get)
-        await attic.uploads.receive(upload_id, WHOLE, stream(b"rows"))
-        return found
+    async def adopt_later(*asked):
+        await may_adopt.wait()
+        return await adopt(*asked)
 
-    monkeypatch.setattr(attic.uploads, "get", get_then_receive)
+    async def take_over_and_let_adopt(upload_id):
+        if upload_id in attic.uploads._completing:
+            may_adopt.set()
+        await take_over(upload_id)
+
+    async def take_over_and_receive(upload_id):
+        await take_over(upload_id)
+        monkeypatch.setattr(attic.uploads, "_take_over", take_over_and_let_adopt)
+        came.append(asyncio.create_task(attic.uploads.receive(upload_id, WHOLE, stream(b"rows"))))
+        while upload_id not in attic.uploads._completing:
+            await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(shelf.service, "adopt", adopt_later)
+    monkeypatch.setattr(attic.uploads, "_take_over", take_over_and_receive)
     await attic.uploads.cancel(issued.upload.id)
+    may_adopt.set()
+    assert (await came[0]).done
     shelf.inspector.may.set()
     assert (await shelf.service.wait("faq", 5)).state is DatasetState.READY
     assert await shelf.content("faq") == b"rows"

@@ -101,7 +101,7 @@ class BaseModels:
         if ref is not None:
             self._tokens.belongs(ref, made.job.id)
             if (await self._jobs.get(made.job.id)).job.state in FINISHED:
-                self._tokens.forget(ref)  # nobody came to take it back when it ended
+                self._tokens.over(made.job.id)  # its end was told before it had a token
         return made
 
 

@@ -138,7 +138,8 @@ class DatasetChecks(Loop):
         if task.tokenizer is None and version.asked.model:
             found = _without_tokens(found, version.asked.model)
         async with self._files.changing:
-            if other is not None and await self._was_deleted(other):
+            other = await self._other(version)
+            if other is not None and other.deleted_at is not None:
                 found = replace(version, error=f"{other.label}, which validates it, was deleted")
             else:
                 await asyncio.to_thread(self._publish, task, findings)
@@ -179,10 +180,6 @@ class DatasetChecks(Loop):
         if not isinstance(key, str):
             return None
         return await self._database.read(lambda c: datasets.ever(c, key))
-
-    async def _was_deleted(self, other: DatasetVersion) -> bool:
-        now = await self._database.read(lambda c: datasets.ever(c, other.id))
-        return now is None or now.deleted_at is not None
 
     def _described(self, version: DatasetVersion) -> InspectionTask:
         asked = version.asked

@@ -46,11 +46,15 @@ class DownloadTokens:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink()
 
+    def over(self, job_id: str) -> None:
+        """A job is over: its token goes, if it has one."""
+        self.forget(self._of_jobs.pop(job_id, ""))
+
     def notice(self, facts: Sequence[Fact]) -> None:
         """Told of every commit: the tokens of jobs that have ended go."""
         for fact in facts if self._of_jobs else ():
-            if isinstance(fact, Event) and fact.type in ENDINGS and fact.job_id in self._of_jobs:
-                self.forget(self._of_jobs.pop(fact.job_id))
+            if isinstance(fact, Event) and fact.type in ENDINGS and fact.job_id is not None:
+                self.over(fact.job_id)
 
     async def sweep(self, held: dict[str, str]) -> None:
         """Know the tokens that jobs hold, by the jobs' ids, and remove all others: to be called

@@ -164,12 +164,6 @@ def read_raw(path: Path, offset: int, most: int) -> tuple[bytes, int]:
         return data, start + len(data)
 
 
-def size_of(path: Path) -> int:
-    """The raw size of a log, what was given up of it included."""
-    with opened(path) as file:
-        return 0 if file is None else file.size
-
-
 def tail_start(path: Path, lines: int, *, before: int | None = None, is_over: bool = True) -> int:
     """Where the last `lines` lines before an offset begin, at most 4 MiB before it.
 

@@ -245,8 +245,7 @@ class Uploads(Loop):
     async def cancel(self, upload_id: str) -> None:
         """Give an upload up. Raises UploadNotFound. What has become a dataset stays one."""
         await self._take_over(upload_id)
-        await self.get(upload_id)
-        await self._database.write(lambda c: uploads.delete(c, upload_id))
+        await self._database.write(lambda c: _delete(c, upload_id))
         await self._take_over(upload_id)  # that of who came since, and may have come to its end
         if await self._datasets.ever(upload_id) is None:
             await asyncio.to_thread(self._files.forget, upload_id)
@@ -276,6 +275,11 @@ def _insert(connection: sqlite3.Connection, upload: Upload, key_sha256: bytes) -
             hint="finish some, or DELETE /uploads/{id}; GET /uploads lists them",
         )
     uploads.insert(connection, upload, key_sha256)
+
+
+def _delete(connection: sqlite3.Connection, upload_id: str) -> None:
+    uploads.find(connection, upload_id)
+    uploads.delete(connection, upload_id)
 
 
 def _hash(key: str) -> bytes:
